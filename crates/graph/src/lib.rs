@@ -1,0 +1,1 @@
+//! The intermediate representation, its tracing from the program, and its passes.

@@ -1,0 +1,1 @@
+//! SIMD compute: one text per kernel over an instruction-set trait.

@@ -1,0 +1,1 @@
+//! MobileCLIP image-text models: load, encode, score, index, search.

@@ -1,0 +1,1 @@
+//! Formula weights, golden readers and comparison with useful messages.

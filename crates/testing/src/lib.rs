@@ -1,1 +1,7 @@
-//! Formula weights, golden readers and comparison with useful messages.
+//! What the tests of all crates share: formula weights, golden readers, toy models, comparison. A dev-dependency only.
+#![forbid(unsafe_code)]
+
+pub mod compare;
+pub mod formula;
+pub mod golden;
+pub mod toys;

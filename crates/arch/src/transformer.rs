@@ -1,0 +1,60 @@
+//! The pre-norm transformer block under its two sets of names.
+
+use crate::ops::{Activation, Attention, Linear, Ops};
+
+/// One block's sizes and rules.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    pub width: usize,
+    pub hidden: usize,
+    pub attention: Attention,
+    pub activation: Activation,
+    pub norm_eps: f64,
+}
+
+/// What a package calls the parts of a block.
+#[derive(Debug)]
+pub(crate) struct Names {
+    norm_1: &'static str,
+    qkv: [&'static str; 2],
+    proj: [&'static str; 2],
+    norm_2: &'static str,
+    up: [&'static str; 2],
+    down: [&'static str; 2],
+}
+
+/// open_clip's `ResidualAttentionBlock`.
+pub(crate) static OPEN_CLIP: Names = Names {
+    norm_1: "ln_1",
+    qkv: ["attn.in_proj_weight", "attn.in_proj_bias"],
+    proj: ["attn.out_proj.weight", "attn.out_proj.bias"],
+    norm_2: "ln_2",
+    up: ["mlp.c_fc.weight", "mlp.c_fc.bias"],
+    down: ["mlp.c_proj.weight", "mlp.c_proj.bias"],
+};
+
+/// timm's `vision_transformer.Block`.
+pub(crate) static TIMM: Names = Names {
+    norm_1: "norm1",
+    qkv: ["attn.qkv.weight", "attn.qkv.bias"],
+    proj: ["attn.proj.weight", "attn.proj.bias"],
+    norm_2: "norm2",
+    up: ["mlp.fc1.weight", "mlp.fc1.bias"],
+    down: ["mlp.fc2.weight", "mlp.fc2.bias"],
+};
+
+impl Block {
+    /// `x: (D, 1, T)` → the same shape.
+    pub(crate) fn run<O: Ops>(&self, ops: &O, names: &Names, x: &O::Tensor) -> O::Tensor {
+        let (width, hidden) = (self.width, self.hidden);
+        let linear = |[w, b]: [&'static str; 2], inputs, outputs| Linear::new(w, b, inputs, outputs);
+        let normed = ops.layer_norm(names.norm_1, x, self.norm_eps);
+        let qkv = ops.linear(&normed, &linear(names.qkv, width, 3 * width));
+        let mixed = ops.attention(&qkv, &self.attention);
+        let x = ops.add(x, &ops.linear(&mixed, &linear(names.proj, width, width)));
+        let normed = ops.layer_norm(names.norm_2, &x, self.norm_eps);
+        let up = ops.linear(&normed, &linear(names.up, width, hidden));
+        let up = ops.activation(&up, self.activation);
+        ops.add(&x, &ops.linear(&up, &linear(names.down, hidden, width)))
+    }
+}

@@ -1,0 +1,40 @@
+//! Where a reading finds its numbers.
+
+use std::borrow::Cow;
+
+/// A checkpoint's tensors by canonical name.
+///
+/// Whoever implements it has checked names and shapes against a [`Manifest`](crate::Manifest); a reading asks only for
+/// what the manifest lists.
+pub trait Weights {
+    /// Whether the tensor is there (which tells train from deploy form).
+    fn contains(&self, name: &str) -> bool;
+
+    /// The tensor in single precision, row-major.
+    ///
+    /// # Panics
+    /// May panic if the tensor is not there.
+    fn f32(&self, name: &str) -> Cow<'_, [f32]>;
+
+    /// The tensor in double precision, row-major.
+    ///
+    /// # Panics
+    /// May panic if the tensor is not there.
+    fn f64(&self, name: &str) -> Vec<f64> {
+        self.f32(name).iter().map(|&v| f64::from(v)).collect()
+    }
+}
+
+impl<W: Weights + ?Sized> Weights for &W {
+    fn contains(&self, name: &str) -> bool {
+        (**self).contains(name)
+    }
+
+    fn f32(&self, name: &str) -> Cow<'_, [f32]> {
+        (**self).f32(name)
+    }
+
+    fn f64(&self, name: &str) -> Vec<f64> {
+        (**self).f64(name)
+    }
+}

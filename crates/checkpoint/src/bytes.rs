@@ -1,0 +1,47 @@
+//! The bytes of a file: mapped, or held in memory.
+#![allow(unsafe_code)] // The one line that maps a file.
+
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+
+/// The whole contents of one checkpoint file.
+pub(crate) enum Bytes {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    /// Maps `path` read-only. An empty file becomes empty bytes: it cannot be mapped.
+    pub(crate) fn map(path: &Path) -> Result<Bytes> {
+        let io = |source| Error::Io { path: path.to_path_buf(), source };
+        let file = File::open(path).map_err(io)?;
+        let meta = file.metadata().map_err(io)?;
+        if meta.is_dir() {
+            return Err(io(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
+        }
+        if meta.len() == 0 {
+            return Ok(Bytes::Owned(Vec::new()));
+        }
+        // SAFETY: the map is read-only and private to `Bytes`, and every slice of it borrows from `Bytes`. What the compiler
+        // cannot see is another process changing the file meanwhile. Values read may then be stale, which no code here relies
+        // on for memory safety (all indices are checked against lengths taken once); a file cut short raises SIGBUS, which is
+        // the documented condition of `TensorFile::open`. Our own writers replace files by rename, so never under a map.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Ok(Bytes::Mapped(map))
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Owned(vec) => vec,
+        }
+    }
+}

@@ -8,6 +8,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod array;
 mod manifest;
 mod mci;
 mod model;
@@ -21,11 +22,12 @@ mod variant;
 mod vit;
 mod weights;
 
+pub use array::Array;
 pub use manifest::{Form, Manifest, Role, TensorSpec};
 pub use model::Tower;
 pub use names::Names;
 pub use ops::{Activation, Attention, Conv, Linear, Ops, Positions, Resample, Shape, Take};
-pub use reference::{Array, Reference};
+pub use reference::Reference;
 pub use resample::resample;
 pub use variant::{
     AttentionNorm, Blocks, ClipVit, Dialect, Image, Interpolation, Mci, Mixer, Preprocess, ResizeMode, Stem,

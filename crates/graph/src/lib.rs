@@ -1,1 +1,11 @@
-//! The intermediate representation, its tracing from the program, and its passes.
+//! One tower as a graph: traced from the program of `mobileclip_arch`, then fused.
+#![forbid(unsafe_code)]
+
+mod evaluate;
+mod fuse;
+mod ir;
+mod trace;
+mod value;
+
+pub use ir::{Graph, Node, NodeId, Op};
+pub use value::Value;

@@ -1,0 +1,268 @@
+//! The intermediate representation: one tower as a list of operations on one sample.
+
+use std::fmt;
+
+use mobileclip_arch::{Activation, Attention, Conv, Resample, Shape, Tower};
+use serde::{Deserialize, Serialize};
+
+use crate::value::Value;
+
+/// A node's place in [`Graph::nodes`].
+pub type NodeId = usize;
+
+/// One tower. Nodes stand in an order in which every input precedes its user.
+///
+/// A graph has no shapes of its own: [`Graph::shapes`] infers them from an input's, so that one graph and its packed
+/// weights serve every resolution and length.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Graph {
+    /// Which tower it is.
+    pub tower: Tower,
+    /// The operations; the first is [`Op::Input`].
+    pub nodes: Vec<Node>,
+    /// The features.
+    pub output: NodeId,
+    /// What else was asked for: scope name and node.
+    pub taps: Vec<(String, NodeId)>,
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// What it does.
+    pub op: Op,
+    /// What it reads.
+    pub inputs: Vec<NodeId>,
+    /// The canonical names of what it was made from.
+    pub names: Vec<String>,
+}
+
+/// What a node does. Shapes are those of `mobileclip_arch::Ops`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Pixels `(3, H, W)` or token ids `(1, 1, T)`.
+    Input,
+    /// `activation(conv(x) + bias) + residual`; the residual is a second input, if there is one.
+    ///
+    /// Linear layers are pointwise convolutions. `conv.bias` says whether there is a bias.
+    Conv {
+        /// Its sizes.
+        conv: Conv,
+        /// `[out, in/groups, kh, kw]`.
+        weight: Value,
+        /// `[out]`.
+        bias: Option<Value>,
+        /// Applied before the residual is added.
+        activation: Option<Activation>,
+    },
+    /// `scale[c] · x + shift[c]`.
+    Affine {
+        /// One number for each channel.
+        scale: Vec<f64>,
+        /// One number for each channel.
+        shift: Vec<f64>,
+    },
+    /// LayerNorm over the channels of every pixel.
+    LayerNorm {
+        /// `[C]`.
+        weight: Value,
+        /// `[C]`.
+        bias: Value,
+        /// Inside the root.
+        eps: f64,
+    },
+    /// A nonlinearity alone.
+    Activation(Activation),
+    /// Self-attention over packed q, k, v.
+    Attention(Attention),
+    /// Mean over pixels.
+    MeanPool,
+    /// `activation(x · gate[c])`; inputs x and gate.
+    Gate {
+        /// Applied to the product.
+        activation: Option<Activation>,
+    },
+    /// The sum of two inputs.
+    Add,
+    /// The difference of two inputs.
+    Sub,
+    /// Rows of a table.
+    Embed {
+        /// `[vocabulary, width]`.
+        table: Value,
+        /// Rows of the table.
+        vocabulary: usize,
+        /// Columns of the table.
+        width: usize,
+    },
+    /// Adds a table of positions, resampled where the grid differs.
+    Positions {
+        /// `[rows, width]`.
+        table: Value,
+        /// Rows and columns of the trained grid.
+        grid: (usize, usize),
+        /// Whether the first row belongs to a class token.
+        class_row: bool,
+        /// How the grid is fitted.
+        resample: Resample,
+    },
+    /// Puts a token in front.
+    ClassToken {
+        /// `[width]`.
+        token: Value,
+    },
+    /// The first token.
+    TakeFirst,
+    /// The token at the largest id's place; inputs x and ids.
+    TakeEndOfText,
+}
+
+impl Graph {
+    /// The shape of every node for an input of height × width pixels, or of `width` tokens; `None` if a map becomes
+    /// smaller than a kernel, a table of positions too short, or an input has no pixels.
+    pub fn shapes(&self, height: usize, width: usize) -> Option<Vec<Shape>> {
+        let input = self.tower.input(height, width);
+        let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let shape = infer(
+                &node.op,
+                input,
+                |i| shapes[node.inputs[i]],
+                |i| self.grid_of(&shapes, node.inputs[i]),
+            )?;
+            shapes.push(shape);
+        }
+        Some(shapes)
+    }
+
+    /// Rows and columns of the patches that a node's tokens stand for.
+    pub fn grid_of(&self, shapes: &[Shape], id: NodeId) -> (usize, usize) {
+        let node = &self.nodes[id];
+        let patches = if matches!(node.op, Op::ClassToken { .. }) { node.inputs[0] } else { id };
+        (shapes[patches].height, shapes[patches].width)
+    }
+
+    /// Multiply-adds of convolutions and matrix products, by node.
+    pub fn multiply_adds(&self, shapes: &[Shape]) -> Vec<u64> {
+        let of = |(node, shape): (&Node, &Shape)| match &node.op {
+            Op::Conv { conv, .. } => conv.multiply_adds(*shape),
+            Op::Attention(attention) => attention.multiply_adds(shape.pixels()),
+            _ => 0,
+        };
+        self.nodes.iter().zip(shapes).map(of).collect()
+    }
+
+    /// The number of channels of every node, which no resolution changes.
+    pub fn channels(&self) -> Vec<usize> {
+        let mut channels: Vec<usize> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            channels.push(match &node.op {
+                Op::Input => self.tower.input(1, 1).channels,
+                Op::Conv { conv, .. } => conv.outputs,
+                Op::Attention(attention) => attention.width(),
+                Op::Embed { width, .. } => *width,
+                _ => channels[node.inputs[0]],
+            });
+        }
+        channels
+    }
+
+    /// The node of a tapped scope.
+    pub fn tap(&self, scope: &str) -> Option<NodeId> {
+        self.taps.iter().find(|(name, _)| name == scope).map(|&(_, id)| id)
+    }
+
+    /// How often each node is read; outputs and taps count.
+    pub fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.nodes.len()];
+        let outside = self.taps.iter().map(|(_, id)| id).chain([&self.output]);
+        self.nodes.iter().flat_map(|n| &n.inputs).chain(outside).for_each(|&id| uses[id] += 1);
+        uses
+    }
+}
+
+/// The shape that an operation gives.
+pub(crate) fn infer(
+    op: &Op,
+    graph_input: Shape,
+    input: impl Fn(usize) -> Shape,
+    grid: impl Fn(usize) -> (usize, usize),
+) -> Option<Shape> {
+    let shape = match op {
+        Op::Input => graph_input,
+        Op::Conv { conv, .. } => conv.output(input(0))?,
+        Op::Attention(attention) => input(0).with_channels(attention.width()),
+        Op::MeanPool | Op::TakeFirst | Op::TakeEndOfText => Shape::new(input(0).channels, 1, 1),
+        Op::Embed { width, .. } => input(0).with_channels(*width),
+        Op::ClassToken { .. } => Shape::tokens(input(0).channels, input(0).pixels() + 1),
+        Op::Positions { grid: trained, resample: Resample::Prefix, .. } => {
+            (grid(0).0 * grid(0).1 <= trained.0 * trained.1).then(|| input(0))?
+        }
+        Op::Affine { .. }
+        | Op::LayerNorm { .. }
+        | Op::Activation(_)
+        | Op::Gate { .. }
+        | Op::Add
+        | Op::Sub
+        | Op::Positions { .. } => input(0),
+    };
+    (shape.pixels() > 0).then_some(shape)
+}
+
+impl Op {
+    fn word(&self) -> String {
+        let followed = |name: &str, activation: &Option<Activation>| match activation {
+            Some(activation) => format!("{name} {activation:?}"),
+            None => name.to_owned(),
+        };
+        match self {
+            Self::Input => "input".to_owned(),
+            Self::Conv { conv, activation, .. } => {
+                let (kh, kw) = conv.kernel;
+                let mut name = format!("conv {}→{} {kh}×{kw}", conv.inputs, conv.outputs);
+                if conv.stride != 1 {
+                    name.push_str(&format!(" /{}", conv.stride));
+                }
+                if conv.groups != 1 {
+                    name.push_str(&format!(" groups {}", conv.groups));
+                }
+                if !conv.bias {
+                    name.push_str(" no bias");
+                }
+                followed(&name, activation)
+            }
+            Self::Affine { .. } => "affine".to_owned(),
+            Self::LayerNorm { eps, .. } => format!("layer_norm {eps:e}"),
+            Self::Activation(activation) => format!("{activation:?}"),
+            Self::Attention(a) => {
+                format!("attention {}×{}{}", a.heads, a.head_width, if a.is_causal { " causal" } else { "" })
+            }
+            Self::MeanPool => "mean_pool".to_owned(),
+            Self::Gate { activation } => followed("gate", activation),
+            Self::Add => "add".to_owned(),
+            Self::Sub => "sub".to_owned(),
+            Self::Embed { vocabulary, width, .. } => format!("embed {vocabulary}×{width}"),
+            Self::Positions { grid, class_row, resample, .. } => {
+                format!("positions {}×{}{} {resample:?}", grid.0, grid.1, if *class_row { "+1" } else { "" })
+            }
+            Self::ClassToken { .. } => "class_token".to_owned(),
+            Self::TakeFirst => "take first".to_owned(),
+            Self::TakeEndOfText => "take end of text".to_owned(),
+        }
+    }
+}
+
+/// One line for each node: number, operation, inputs, the scope it stands for.
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (id, node) in self.nodes.iter().enumerate() {
+            let inputs: Vec<String> = node.inputs.iter().map(ToString::to_string).collect();
+            writeln!(f, "{id}: {} ({}) {}", node.op.word(), inputs.join(", "), node.names.join(" "))?;
+        }
+        for (name, id) in &self.taps {
+            writeln!(f, "tap {name}: {id}")?;
+        }
+        writeln!(f, "output: {}", self.output)
+    }
+}

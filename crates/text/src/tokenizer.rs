@@ -1,0 +1,118 @@
+//! The tokenizer: text to ids and back.
+
+use crate::bpe::{Scratch, encode_word};
+use crate::clean::clean;
+use crate::split::pieces;
+use crate::unicode::is_python_space;
+use crate::vocabulary::{
+    END_OF_TEXT, END_OF_TEXT_NAME, Ranks, START_OF_TEXT, START_OF_TEXT_NAME, WORD_END, spell,
+};
+
+/// Context length of the image-text models: exactly so many ids go into their text towers.
+pub const CONTEXT_LENGTH: usize = 77;
+
+/// CLIP's byte-pair encoder with the cleaning that open_clip puts before it.
+///
+/// Building one takes under a millisecond (the vocabulary is in the program); it can be shared between threads.
+pub struct Tokenizer {
+    ranks: Ranks,
+}
+
+impl Tokenizer {
+    /// The tokenizer of CLIP's vocabulary.
+    pub fn new() -> Self {
+        Tokenizer { ranks: Ranks::new() }
+    }
+
+    /// The ids of a text of any length, between [`START_OF_TEXT`] and [`END_OF_TEXT`].
+    ///
+    /// A `<start_of_text>` or `<end_of_text>` in the text itself becomes the mark's id, as in the reference: what follows the
+    /// latter does not reach the features.
+    ///
+    /// ```
+    /// let tokenizer = mobileclip_text::Tokenizer::new();
+    /// assert_eq!(tokenizer.encode(""), [49406, 49407]);
+    /// assert_eq!(tokenizer.encode("diving & snorkeling"), tokenizer.encode(" Diving &amp; Snorkeling"));
+    /// ```
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let mut ids = self.start_and_body(text, usize::MAX);
+        ids.push(END_OF_TEXT);
+        ids
+    }
+
+    /// The ids of a text, cut or padded to `context_length`: a text that is too long loses its end but keeps the end mark, a
+    /// shorter one is filled with 0 (which is also the id of `!` inside a word).
+    ///
+    /// A `context_length` of 0 gives nothing, one of 1 the end mark alone.
+    ///
+    /// ```
+    /// let tokenizer = mobileclip_text::Tokenizer::new();
+    /// assert_eq!(tokenizer.tokenize("a cat and a dog", 4), [49406, 320, 2368, 49407]);
+    /// ```
+    pub fn tokenize(&self, text: &str, context_length: usize) -> Vec<u32> {
+        let mut ids = self.start_and_body(text, context_length);
+        ids.push(END_OF_TEXT);
+        if ids.len() > context_length {
+            ids.truncate(context_length);
+            if let Some(last) = ids.last_mut() {
+                *last = END_OF_TEXT;
+            }
+        }
+        ids.resize(context_length, 0);
+        ids
+    }
+
+    /// The text that ids stand for: their spellings joined, each end of a word a space, bytes that are not UTF-8 as U+FFFD (also
+    /// for an id outside the vocabulary). The marks appear as `<start_of_text>` and `<end_of_text>`.
+    ///
+    /// ```
+    /// let tokenizer = mobileclip_text::Tokenizer::new();
+    /// assert_eq!(tokenizer.decode(&tokenizer.encode("It's 5 °C")), "<start_of_text>it 's 5 ° c <end_of_text>");
+    /// ```
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let mut bytes = Vec::new();
+        for &id in ids {
+            spell(id, &mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).replace(WORD_END, " ")
+    }
+
+    /// The caption in a captioner's output: the first sentence without its full stop, between the last start mark and the
+    /// first end mark.
+    ///
+    /// ```
+    /// let tokenizer = mobileclip_text::Tokenizer::new();
+    /// assert_eq!(tokenizer.caption(&tokenizer.tokenize("A cat on a mat. More.", 77)), "a cat on a mat");
+    /// ```
+    pub fn caption(&self, ids: &[u32]) -> String {
+        let text = self.decode(ids);
+        let before_end = text.split(END_OF_TEXT_NAME).next().unwrap_or_default();
+        let after_start = before_end.rsplit(START_OF_TEXT_NAME).next().unwrap_or_default();
+        let sentence = after_start.split('.').next().unwrap_or_default();
+        sentence.trim_end_matches(is_python_space).to_owned()
+    }
+
+    /// Start mark and text without the end mark; words that begin behind `enough` ids are left out.
+    fn start_and_body(&self, text: &str, enough: usize) -> Vec<u32> {
+        let text = clean(text);
+        let mut ids = vec![START_OF_TEXT];
+        let mut scratch = Scratch::default();
+        for piece in pieces(&text) {
+            if ids.len() >= enough {
+                break;
+            }
+            match piece {
+                START_OF_TEXT_NAME => ids.push(START_OF_TEXT),
+                END_OF_TEXT_NAME => ids.push(END_OF_TEXT),
+                word => encode_word(&self.ranks, word, &mut scratch, &mut ids),
+            }
+        }
+        ids
+    }
+}
+
+impl Default for Tokenizer {
+    fn default() -> Self {
+        Tokenizer::new()
+    }
+}

@@ -1,1 +1,3 @@
 //! SIMD compute: one text per kernel over an instruction-set trait.
+
+pub mod jpeg;

@@ -1,0 +1,81 @@
+//! The JPEG files among the image goldens, byte for byte.
+
+use mobileclip_jpeg::{Error, Image, Limits, decode, read_header};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+fn images() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/images")
+}
+
+fn rows(kind: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(images().join("decode.json")).unwrap();
+    let all: Value = serde_json::from_str(&text).unwrap();
+    let rows = all[kind].as_array().unwrap().iter();
+    rows.filter(|row| row["file"].as_str().unwrap().ends_with(".jpg")).cloned().collect()
+}
+
+fn rgb(image: &Image) -> Vec<u8> {
+    match image.channels {
+        1 => image.pixels.iter().flat_map(|&v| [v; 3]).collect(),
+        _ => image.pixels.clone(),
+    }
+}
+
+#[test]
+fn photos_equal_pillow() {
+    let photos = rows("images");
+    assert!(photos.len() >= 20, "only {} JPEG photos", photos.len());
+    for row in photos {
+        let file = row["file"].as_str().unwrap();
+        let bytes = std::fs::read(images().join(file)).unwrap();
+        let image = decode(&bytes, Limits::default()).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert_eq!((image.width, image.height), size(&row), "{file}");
+        let rgb = rgb(&image);
+        for sample in row["pixels"].as_array().unwrap() {
+            let v: Vec<usize> =
+                sample.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
+            let at = 3 * (v[1] * image.width + v[0]);
+            let got: Vec<usize> = rgb[at..at + 3].iter().map(|&v| v.into()).collect();
+            assert_eq!(got, v[2..5], "{file} at ({}, {})", v[0], v[1]);
+        }
+        let hash: String = Sha256::digest(&rgb).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hash, row["rgb_sha256"], "{file}");
+    }
+}
+
+#[test]
+fn headers_tell_size_and_orientation() {
+    for row in rows("images") {
+        let file = row["file"].as_str().unwrap();
+        let header = read_header(&std::fs::read(images().join(file)).unwrap()).unwrap();
+        assert_eq!((header.width, header.height), size(&row), "{file}");
+        let mode = match header.components {
+            1 => "L",
+            3 => "RGB",
+            _ => "CMYK",
+        };
+        assert_eq!(mode, row["pil_mode"], "{file}");
+        assert_eq!(header.progressive, file.contains("progressive"), "{file}");
+        assert_eq!(header.orientation.map(u64::from), row["exif_orientation"].as_u64(), "{file}");
+    }
+}
+
+#[test]
+fn bad_files_are_errors() {
+    for row in rows("bad") {
+        let file = row["file"].as_str().unwrap();
+        let result = decode(&std::fs::read(images().join(file)).unwrap(), Limits::default());
+        let expected = match file {
+            "bad/empty.jpg" | "bad/text.jpg" => Err(Error::NotJpeg),
+            "bad/header_only.jpg" => Err(Error::Truncated { inside: "the header" }),
+            _ => Err(Error::Truncated { inside: "the image data" }),
+        };
+        assert_eq!(result, expected, "{file}");
+    }
+}
+
+fn size(row: &Value) -> (usize, usize) {
+    (row["width"].as_u64().unwrap() as usize, row["height"].as_u64().unwrap() as usize)
+}

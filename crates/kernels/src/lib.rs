@@ -1,3 +1,43 @@
 //! SIMD compute: one text per kernel over an instruction-set trait.
+//!
+//! - [`Isa`] says which instruction set runs a kernel; it exists only where the processor has it.
+//! - Feature maps and token matrices are blocked, `[ceil(C/16)][pixels][16]`: [`Map`] describes one, [`MapRef`] and
+//!   [`MapMut`] are views of a part of one, [`Tiles`] and [`Chunks`] hand parts to the threads of a [`Pool`].
+//! - Weights are packed once for an instruction set: [`PackedGemm`], [`PackedConv`], [`Depthwise`], [`LayerNorm`].
+//!   [`Attention`] has none; element-wise functions are [`activate`], [`add`], [`scale_channels`], [`mean`], …
+//!
+//! Every public function is safe: it checks the shapes once, before the loops. Bits never depend on how the work is divided
+//! among threads, except where a function says so.
 
+mod activation;
+mod attention;
+mod buffer;
+mod conv;
+mod depthwise;
+mod gemm;
+mod isa;
 pub mod jpeg;
+mod map;
+mod norm;
+mod peak;
+mod pointwise;
+mod pool;
+mod relayout;
+mod simd;
+
+pub use activation::Activation;
+pub use attention::Attention;
+pub use buffer::Buffer;
+pub use conv::{ConvInput, ConvShape, PackedConv};
+pub use depthwise::{Depthwise, DepthwiseShape};
+pub use gemm::{PackedGemm, Residual};
+pub use isa::Isa;
+pub use map::{Chunks, MAX_TILES, Map, MapMut, MapRef, Tiles};
+pub use norm::LayerNorm;
+pub use peak::peak_gflops;
+pub use pointwise::{activate, add, add_assign, copy, mean, scale_channels, scale_channels_in_place};
+pub use pool::Pool;
+pub use relayout::{
+    gather_rows, pack_planar, pack_rows, read_pixel, unpack_planar, unpack_rows, write_pixel,
+};
+pub use simd::LANES;

@@ -1,0 +1,257 @@
+//! Products with packed weights: linear layers and 1x1 convolutions, with what follows them.
+//!
+//! `out[pixel][n] = act(sum over k of w[n][k] in[pixel][k] + bias[n]) + residual[pixel][n]`. The weights are cut into
+//! panels of some blocks of output channels, `[K][16 blocks]` each; a call works on some panels for some pixels, so threads
+//! may divide either. Each output element is one chain of multiply-adds over rising k whatever tile it falls into: bits do
+//! not depend on how calls are divided. (Winograd panels combine two rows of a call: there, fix the pixel ranges.)
+
+pub(crate) mod tile;
+mod winograd;
+
+use crate::activation::Activation;
+use crate::buffer::Buffer;
+use crate::isa::Isa;
+use crate::map::{MapMut, MapRef};
+use crate::simd::LANES;
+use std::ops::Range;
+
+/// What is added after the activation.
+#[derive(Clone, Copy)]
+pub enum Residual<'a> {
+    /// Nothing.
+    None,
+    /// What the output holds before the call.
+    InPlace,
+    /// Another map: blocks and pixels correspond to those of the output view.
+    Map(MapRef<'a>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// `[K][16 width]`
+    Plain,
+    /// Products of a Strassen-Winograd level, see `winograd`.
+    Winograd,
+}
+
+/// Some blocks of output channels and where their weights are.
+#[derive(Clone, Copy, Debug)]
+struct Panel {
+    form: Form,
+    /// First block of output channels.
+    block: usize,
+    /// Vectors of a tile: the panel's blocks, or half of them in the Winograd form.
+    width: usize,
+    /// Start of the weights.
+    offset: usize,
+}
+
+/// A weight matrix and bias, packed for one instruction set.
+///
+/// ```
+/// use mobileclip_kernels::{Activation, Isa, Map, MapMut, MapRef, PackedGemm, Residual};
+/// // 2 outputs of 3 inputs, for 5 pixels.
+/// let gemm = PackedGemm::pack(Isa::detect(), 2, 3, &[1., 2., 3., 4., 5., 6.], Some(&[0.5, 0.0]));
+/// let (from, to) = (Map::tokens(3, 5), Map::tokens(2, 5));
+/// let mut input = vec![0.0; from.len()];
+/// input[from.offset(0, 0, 4)..][..3].copy_from_slice(&[1.0, 1.0, 1.0]);
+/// let mut output = vec![0.0; to.len()];
+/// let (x, y) = (MapRef::new(from, &input), MapMut::new(to, &mut output));
+/// gemm.run(x, &[], 0..gemm.panels(), Activation::None, Residual::None, y);
+/// assert_eq!(output[to.offset(0, 0, 4)..][..2], [6.5, 15.0]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct PackedGemm {
+    isa: Isa,
+    n: usize,
+    k: usize,
+    panels: Vec<Panel>,
+    bounds: Vec<usize>,
+    weights: Buffer,
+    bias: Buffer,
+}
+
+impl PackedGemm {
+    /// Packs row-major weights `[n][k]` and a bias `[n]`.
+    ///
+    /// # Panics
+    /// If a length is not what `n` and `k` say.
+    pub fn pack(isa: Isa, n: usize, k: usize, weights: &[f32], bias: Option<&[f32]>) -> PackedGemm {
+        let widest = isa.shape().blocks;
+        let mut panels = Panels::default();
+        panels.plain(n.div_ceil(LANES), widest, k);
+        panels.pack(isa, n, k, weights, bias)
+    }
+
+    /// Packs with one Strassen-Winograd level: 7 multiplications where there were 8, for 1.75 times the memory and errors
+    /// about 1.5 times as large.
+    ///
+    /// Rows of a call are combined in pairs (p, p + ceil(pixels / 2)): calls must not span samples, and their pixel ranges
+    /// must be the same whatever the number of threads, else bits differ. Inputs have no border. Each call needs the sums
+    /// of its input, see [`PackedGemm::sums`].
+    ///
+    /// # Panics
+    /// As [`PackedGemm::pack`].
+    pub fn pack_winograd(isa: Isa, n: usize, k: usize, weights: &[f32], bias: Option<&[f32]>) -> PackedGemm {
+        let widest = isa.shape().blocks;
+        let mut panels = Panels::default();
+        panels.winograd(n.div_ceil(LANES), widest, k);
+        panels.pack(isa, n, k, weights, bias)
+    }
+
+    /// Output channels.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Input channels.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// f32 of weights and bias as packed.
+    pub fn packed_len(&self) -> usize {
+        self.weights.len() + self.bias.len()
+    }
+
+    /// Panels, the unit in which output channels can be divided.
+    pub fn panels(&self) -> usize {
+        self.panels.len()
+    }
+
+    /// Panel i has the output blocks `bounds[i]..bounds[i + 1]`; as block bounds for [`Tiles`](crate::Tiles).
+    pub fn panel_bounds(&self) -> &[usize] {
+        &self.bounds
+    }
+
+    /// Multiplies, for all pixels of the views.
+    ///
+    /// * `input`: blocks ceil(k / 16); lanes beyond k are multiplied by zero, so they must be finite.
+    /// * `sums`: from [`PackedGemm::sums`] for this very input if packed by [`PackedGemm::pack_winograd`], else empty.
+    /// * `out`: the blocks of `panels`; channels beyond n become `activation(0)` (+ residual).
+    ///
+    /// # Panics
+    /// If shapes do not fit each other.
+    pub fn run(
+        &self,
+        input: MapRef<'_>,
+        sums: &[f32],
+        panels: Range<usize>,
+        activation: Activation,
+        residual: Residual<'_>,
+        mut out: MapMut<'_>,
+    ) {
+        assert!(panels.start <= panels.end && panels.end <= self.panels.len(), "panels {panels:?}");
+        let first_block = self.bounds[panels.start];
+        assert_eq!(input.blocks(), self.k.div_ceil(LANES), "blocks of the input");
+        assert_eq!(out.blocks(), self.bounds[panels.end] - first_block, "blocks of the output");
+        assert_eq!(input.pixels(), out.pixels(), "pixels");
+        assert_eq!(sums.len(), self.sums_len(input.pixels()), "length of the sums");
+        if let Residual::Map(r) = residual {
+            assert_eq!((r.blocks(), r.pixels()), (out.blocks(), out.pixels()), "shape of the residual");
+        }
+        if out.pixels() == 0 {
+            return;
+        }
+        for panel in &self.panels[panels] {
+            let job = tile::PanelJob {
+                isa: self.isa,
+                k_blocks: self.k.div_ceil(LANES),
+                weights: &self.weights[panel.offset..],
+                bias: &self.bias[panel.block * LANES..],
+                activation,
+                residual,
+                block: panel.block - first_block,
+            };
+            match panel.form {
+                Form::Plain => tile::plain(&job, panel.width, input, out.reborrow()),
+                Form::Winograd => winograd::panel(&job, panel.width, input, sums, out.reborrow()),
+            }
+        }
+    }
+}
+
+/// Collects panels, then packs.
+#[derive(Default)]
+struct Panels {
+    list: Vec<Panel>,
+    block: usize,
+    offset: usize,
+}
+
+impl Panels {
+    fn push(&mut self, form: Form, width: usize, k: usize) {
+        let k_blocks = k.div_ceil(LANES);
+        self.list.push(Panel { form, block: self.block, width, offset: self.offset });
+        let (blocks, len) = match form {
+            Form::Plain => (width, k_blocks * LANES * width * LANES),
+            Form::Winograd => (2 * width, winograd::panel_len(k_blocks, width)),
+        };
+        self.block += blocks;
+        self.offset += len;
+    }
+
+    /// Panels of `widest` blocks; an odd rest is joined to the last one, whose tile is then 8 x 3.
+    fn plain(&mut self, blocks: usize, widest: usize, k: usize) {
+        let mut left = blocks;
+        while left > 0 {
+            let width = if widest == 2 && left == 3 { 3 } else { left.min(widest) };
+            self.push(Form::Plain, width, k);
+            left -= width;
+        }
+    }
+
+    /// Panels of 2 `widest` blocks; six at the end where two are left over; one that is left over stays plain.
+    fn winograd(&mut self, blocks: usize, widest: usize, k: usize) {
+        let mut left = blocks;
+        while left >= 2 {
+            let width = match (widest, left) {
+                (1, _) | (_, 2 | 3) => 1,
+                (_, 6 | 7) => 3,
+                _ => 2,
+            };
+            self.push(Form::Winograd, width, k);
+            left -= 2 * width;
+        }
+        self.plain(left, widest, k);
+    }
+
+    fn pack(self, isa: Isa, n: usize, k: usize, weights: &[f32], bias: Option<&[f32]>) -> PackedGemm {
+        assert_eq!(Some(weights.len()), n.checked_mul(k), "weights of {n} x {k}");
+        let mut packed = PackedGemm {
+            isa,
+            n,
+            k,
+            bounds: self.list.iter().map(|p| p.block).chain([self.block]).collect(),
+            weights: Buffer::zeroed(self.offset),
+            bias: Buffer::zeroed(self.block * LANES),
+            panels: self.list,
+        };
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), n, "bias of {n} outputs");
+            packed.bias[..n].copy_from_slice(bias);
+        }
+        let source = Source { n, k, weights };
+        for panel in &packed.panels {
+            let out = &mut packed.weights[panel.offset..];
+            match panel.form {
+                Form::Plain => tile::pack(&source, panel.block, panel.width, out),
+                Form::Winograd => winograd::pack(&source, panel.block, panel.width, out),
+            }
+        }
+        packed
+    }
+}
+
+/// Row-major weights that read as zero beyond their ends.
+struct Source<'a> {
+    n: usize,
+    k: usize,
+    weights: &'a [f32],
+}
+
+impl Source<'_> {
+    fn at(&self, n: usize, k: usize) -> f32 {
+        if n < self.n && k < self.k { self.weights[n * self.k + k] } else { 0.0 }
+    }
+}

@@ -1,0 +1,416 @@
+//! One Strassen-Winograd level (Winograd's form: 7 products, 15 sums).
+//!
+//! The call's pixels are halved: rows p and p + h, h = ceil(pixels / 2), are a pair (the last row of an odd number has
+//! zeros for a partner). Input blocks 2i and 2i + 1 are a pair, and so are the two halves of a panel's output blocks. An odd
+//! last input block is multiplied plainly. With A11, A12 (first half of the rows; even, odd blocks), A21, A22 and weights
+//! B11, B12 (even k; left, right half of the panel), B21, B22:
+//!
+//! S1 = A21 + A22, S2 = S1 - A11, S3 = A11 - A21, S4 = A12 - S2; T1 = B12 - B11, T2 = B22 - T1, T3 = B22 - B12, T4 = T2 - B21;
+//! C11 = A11 B11 + A12 B21, U2 = A11 B11 + S2 T2, U3 = U2 + S3 T3, C12 = U2 + S1 T1 + S4 B22, C21 = U3 - A22 T4,
+//! C22 = U3 + S1 T1.
+//!
+//! The T are made when packing. The S are made once per call, because every panel needs them. One kernel call makes
+//! the same tile of all four quarters of the output, so that U2 and U3 never leave the first cache.
+
+use super::tile::{PanelJob, Target, divide, multiply, steps};
+use super::{Form, PackedGemm, Source};
+use crate::isa::Kernel;
+use crate::map::{Cursor, MapMut, MapRef};
+use crate::simd::{LANES, Simd};
+use std::ops::Range;
+
+/// Products with 7 sums of weights each, per pair of input blocks.
+const PRODUCTS: usize = 7;
+
+/// f32 of a panel: 7 products `[K/2][16 width]`, then the odd block's left and right half.
+pub(super) fn panel_len(k_blocks: usize, width: usize) -> usize {
+    (PRODUCTS * (k_blocks / 2) + 2 * (k_blocks % 2)) * LANES * width * LANES
+}
+
+pub(super) fn pack(source: &Source<'_>, block: usize, width: usize, out: &mut [f32]) {
+    let k_blocks = source.k.div_ceil(LANES);
+    let (half_k, columns) = (k_blocks / 2 * LANES, width * LANES);
+    let left = block * LANES;
+    let right = left + columns;
+    for i in 0..half_k {
+        // k of the even block, and of its odd partner
+        let even = i / LANES * 2 * LANES + i % LANES;
+        let odd = even + LANES;
+        for j in 0..columns {
+            let at = |n: usize, k: usize| f64::from(source.at(n + j, k));
+            let (b11, b12, b21, b22) = (at(left, even), at(right, even), at(left, odd), at(right, odd));
+            let t1 = b12 - b11;
+            let t2 = b22 - t1;
+            let t3 = b22 - b12;
+            for (q, v) in [b11, b21, t2, t3, t1, b22, b21 - t2].into_iter().enumerate() {
+                out[(q * half_k + i) * columns + j] = v as f32;
+            }
+        }
+    }
+    if k_blocks % 2 == 1 {
+        let rest = &mut out[PRODUCTS * half_k * columns..];
+        for (side, n) in [left, right].into_iter().enumerate() {
+            for i in 0..LANES {
+                for j in 0..columns {
+                    rest[(side * LANES + i) * columns + j] = source.at(n + j, 2 * half_k + i);
+                }
+            }
+        }
+    }
+}
+
+/// Planes of sums: S1 to S4, and where the number of pixels is odd a copy of A22 with its row of zeros.
+fn planes(pixels: usize) -> usize {
+    4 + pixels % 2
+}
+
+impl PackedGemm {
+    /// Whether some panels are in the Winograd form, so that calls need [`PackedGemm::sums`].
+    pub fn is_winograd(&self) -> bool {
+        self.panels.iter().any(|p| matches!(p.form, Form::Winograd))
+    }
+
+    /// Chunks of sums, each of [`PackedGemm::sums_chunk`] f32: chunk i comes from the input blocks 2i and 2i + 1.
+    pub fn sums_chunks(&self) -> usize {
+        if self.is_winograd() { self.k.div_ceil(LANES).div_ceil(2) } else { 0 }
+    }
+
+    /// f32 of a chunk of the sums for a call on so many pixels.
+    pub fn sums_chunk(&self, pixels: usize) -> usize {
+        if self.is_winograd() { planes(pixels) * pixels.div_ceil(2) * LANES } else { 0 }
+    }
+
+    /// f32 of all sums for a call on so many pixels; 0 if packed plainly.
+    pub fn sums_len(&self, pixels: usize) -> usize {
+        self.sums_chunks() * self.sums_chunk(pixels)
+    }
+
+    /// Makes some chunks of the sums of an input, all of whose pixels the call on it will have.
+    ///
+    /// # Panics
+    /// If lengths do not fit, or the input has a border.
+    pub fn sums(&self, input: MapRef<'_>, chunks: Range<usize>, out: &mut [f32]) {
+        assert!(chunks.start <= chunks.end && chunks.end <= self.sums_chunks(), "chunks {chunks:?}");
+        assert_eq!(input.blocks(), self.k.div_ceil(LANES), "blocks of the input");
+        let chunk = self.sums_chunk(input.pixels());
+        assert_eq!(out.len(), chunks.len() * chunk, "length of the sums");
+        assert!(input.map().is_dense(), "Winograd products need an input without a border");
+        if chunk == 0 {
+            return;
+        }
+        let stride = input.map().block_stride();
+        for (i, out) in chunks.zip(out.chunks_exact_mut(chunk)) {
+            // SAFETY: block 2i is in the view; its partner too unless it is the odd last one.
+            let kernel = unsafe {
+                let even = input.plane().add(input.cursor().offset + 2 * i * stride);
+                let odd = if 2 * i + 1 < input.blocks() { even.add(stride) } else { std::ptr::null() };
+                Sums { even, odd, pixels: input.pixels(), out: out.as_mut_ptr() }
+            };
+            // SAFETY: both blocks hold `pixels` pixels in one piece, `out` has all planes.
+            unsafe { self.isa.run(kernel) }
+        }
+    }
+}
+
+struct Sums {
+    even: *const f32,
+    /// Null for the odd last block, whose chunk holds only the copy of its second half.
+    odd: *const f32,
+    pixels: usize,
+    out: *mut f32,
+}
+
+impl Kernel for Sums {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let half = self.pixels.div_ceil(2);
+        let plane = half * LANES;
+        // SAFETY: rows below `half` exist; rows beyond the last pixel are not read.
+        unsafe {
+            if self.odd.is_null() {
+                if self.pixels % 2 == 1 {
+                    for p in 0..half {
+                        let second = half + p < self.pixels;
+                        let x = if second { s.load(self.even.add((half + p) * LANES)) } else { s.zero() };
+                        s.store(self.out.add(4 * plane + p * LANES), x);
+                    }
+                }
+                return;
+            }
+            for p in 0..self.pixels / 2 {
+                let (top, bottom) = (p * LANES, (half + p) * LANES);
+                let (a21, a22) = (s.load(self.even.add(bottom)), s.load(self.odd.add(bottom)));
+                self.row(s, p, s.load(self.even.add(top)), s.load(self.odd.add(top)), a21, a22);
+            }
+            if self.pixels % 2 == 1 {
+                let top = (half - 1) * LANES;
+                self.row(
+                    s,
+                    half - 1,
+                    s.load(self.even.add(top)),
+                    s.load(self.odd.add(top)),
+                    s.zero(),
+                    s.zero(),
+                );
+            }
+        }
+    }
+}
+
+impl Sums {
+    /// # Safety
+    /// `out` has all planes for row p.
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, s: S, p: usize, a11: S::V, a12: S::V, a21: S::V, a22: S::V) {
+        let plane = self.pixels.div_ceil(2) * LANES;
+        let s1 = s.add(a21, a22);
+        let s2 = s.sub(s1, a11);
+        // SAFETY: by the caller.
+        unsafe {
+            let o = self.out.add(p * LANES);
+            s.store(o, s1);
+            s.store(o.add(plane), s2);
+            s.store(o.add(2 * plane), s.sub(a11, a21));
+            s.store(o.add(3 * plane), s.sub(a12, s2));
+            if self.pixels % 2 == 1 {
+                s.store(o.add(4 * plane), a22);
+            }
+        }
+    }
+}
+
+/// `tiles` tiles of R pairs of rows, all four quarters of the output.
+struct WinogradTiles<const R: usize, const W: usize> {
+    /// First pair's first row in the first block.
+    a: *const f32,
+    a_stride: usize,
+    /// Pairs of input blocks, and blocks (0 or 1) that have no partner.
+    pairs: usize,
+    odd: usize,
+    /// First pair in S1 of the first chunk; planes and chunks are so far apart.
+    sums: *const f32,
+    plane: usize,
+    chunk: usize,
+    /// First pair's second row in the odd blocks (A22), and in the odd last block.
+    a22: *const f32,
+    a22_stride: usize,
+    last22: *const f32,
+    weights: *const f32,
+    bias: *const f32,
+    tiles: usize,
+    target: Target,
+    /// Cursors of the first pair: first and second row, in the output and in the residual.
+    out_at: [Cursor; 2],
+    residual_at: [Cursor; 2],
+    /// The last tile's last pair has no second row.
+    lacks_last: bool,
+}
+
+impl<const R: usize, const W: usize> Kernel for WinogradTiles<R, W> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(mut self, s: S) {
+        if const { !S::SHAPE.has_tile(R, W) } {
+            return; // never asked for, so not worth compiling
+        }
+        // SAFETY: `panel` made the pointers from views and sums that hold all of these rows and blocks.
+        unsafe {
+            for t in 0..self.tiles {
+                let lacks_last = self.lacks_last && t + 1 == self.tiles;
+                self.tile(s, R - usize::from(lacks_last));
+                let step = R * LANES;
+                self.a = self.a.wrapping_add(step);
+                self.sums = self.sums.wrapping_add(step);
+                self.a22 = self.a22.wrapping_add(step);
+                self.last22 = self.last22.wrapping_add(step);
+            }
+        }
+    }
+}
+
+/// R x W vectors in memory.
+type Saved<V, const R: usize, const W: usize> = [[V; W]; R];
+
+/// Writes accumulators to memory and makes the compiler forget them: kept as values, they would take registers from
+/// the loop over k.
+#[inline(always)]
+fn save<V: Copy, const R: usize, const W: usize>(acc: &Saved<V, R, W>, to: &mut Saved<V, R, W>) {
+    for r in 0..R {
+        for w in 0..W {
+            to[r][w] = acc[r][w];
+        }
+    }
+    std::hint::black_box(to);
+}
+
+impl<const R: usize, const W: usize> WinogradTiles<R, W> {
+    /// # Safety
+    /// The fields are as `panel` makes them, for one more tile.
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&mut self, s: S, second_rows: usize) {
+        // SAFETY: by the caller.
+        unsafe {
+            let (pairs, step, zero) = (self.pairs, 2 * self.a_stride, [[s.zero(); W]; R]);
+            let (a11, a12) = (self.a, self.a.add(self.a_stride));
+            let (s1, s2) = (self.sums, self.sums.add(self.plane));
+            let (s3, s4) = (s2.add(self.plane), s2.add(2 * self.plane));
+            // The odd last block: first rows; its second rows are `last22`.
+            let last11 = self.a.wrapping_add(pairs * step);
+            let mut weights = self.weights;
+            let rest = weights.wrapping_add(PRODUCTS * pairs * LANES * W * LANES);
+            let (mut rest_left, mut rest_right) = (rest, rest.wrapping_add(LANES * W * LANES));
+            let (mut u, mut u3, mut p5) = (zero, zero, zero);
+            let mut acc = zero;
+
+            multiply(s, &mut acc, pairs, a11, step, &mut weights);
+            save(&acc, &mut u);
+            multiply(s, &mut acc, pairs, a12, step, &mut weights);
+            multiply(s, &mut acc, self.odd, last11, 0, &mut { rest_left });
+            self.put(s, &acc, None, 0, 0, R); // C11
+            for r in 0..R {
+                for w in 0..W {
+                    acc[r][w] = u[r][w];
+                }
+            }
+            multiply(s, &mut acc, pairs, s2, self.chunk, &mut weights);
+            save(&acc, &mut u); // U2
+            multiply(s, &mut acc, pairs, s3, self.chunk, &mut weights);
+            save(&acc, &mut u3); // U3
+            acc = zero;
+            multiply(s, &mut acc, pairs, s1, self.chunk, &mut weights);
+            save(&acc, &mut p5);
+            multiply(s, &mut acc, self.odd, self.last22, 0, &mut { rest_right });
+            self.put(s, &acc, Some(&u3), 1, 1, second_rows); // C22
+            for r in 0..R {
+                for w in 0..W {
+                    acc[r][w] = s.add(p5[r][w], u[r][w]);
+                }
+            }
+            multiply(s, &mut acc, pairs, s4, self.chunk, &mut weights);
+            multiply(s, &mut acc, self.odd, last11, 0, &mut rest_right);
+            self.put(s, &acc, None, 0, 1, R); // C12
+            for r in 0..R {
+                for w in 0..W {
+                    acc[r][w] = u3[r][w];
+                }
+            }
+            multiply(s, &mut acc, pairs, self.a22, self.a22_stride, &mut weights);
+            multiply(s, &mut acc, self.odd, self.last22, 0, &mut rest_left);
+            self.put(s, &acc, None, 1, 0, second_rows); // C21
+            for cursor in self.out_at.iter_mut().chain(&mut self.residual_at) {
+                let _: [usize; R] = steps(cursor);
+            }
+        }
+    }
+
+    /// Adds bias and `more`, then stores a quarter: first or second rows, left or right half.
+    ///
+    /// # Safety
+    /// As [`Target::put`].
+    #[inline(always)]
+    unsafe fn put<S: Simd>(
+        &self,
+        s: S,
+        acc: &Saved<S::V, R, W>,
+        more: Option<&Saved<S::V, R, W>>,
+        second: usize,
+        right: usize,
+        rows: usize,
+    ) {
+        // SAFETY: by the caller; the bias has both halves.
+        unsafe {
+            let mut x = *acc;
+            for w in 0..W {
+                let b = s.load(self.bias.add((right * W + w) * LANES));
+                for r in 0..R {
+                    x[r][w] = s.add(x[r][w], b);
+                    if let Some(more) = more {
+                        x[r][w] = s.add(x[r][w], more[r][w]);
+                    }
+                }
+            }
+            let out_at = steps(&mut { self.out_at[second] });
+            let residual_at = steps(&mut { self.residual_at[second] });
+            self.target.right(right * W).put(s, &x, &out_at, &residual_at, rows);
+        }
+    }
+}
+
+/// One Winograd panel (2 `width` output blocks) for all pixels.
+pub(super) fn panel(job: &PanelJob<'_>, width: usize, input: MapRef<'_>, sums: &[f32], mut out: MapMut<'_>) {
+    assert!(input.map().is_dense(), "Winograd products need an input without a border");
+    let (target, out_first, residual_first) = Target::new(job, &mut out);
+    let (pixels, half, pairs) = (input.pixels(), input.pixels().div_ceil(2), job.k_blocks / 2);
+    let a_stride = input.map().block_stride();
+    let (plane, chunk) = (half * LANES, planes(pixels) * half * LANES);
+    let (mut out_at, mut residual_at) = ([out_first; 2], [residual_first; 2]);
+    for _ in 0..half {
+        out_at[1].step();
+        residual_at[1].step();
+    }
+    let odd_pixels = pixels % 2 == 1;
+    // SAFETY: all of these lie in the view's planes or in the sums, or are not used (`last22` without an odd block).
+    let (mut a, mut a22, mut last22) = unsafe {
+        let a = input.plane().add(input.cursor().offset);
+        if odd_pixels {
+            let copy = sums.as_ptr().wrapping_add(4 * plane);
+            (a, copy, copy.wrapping_add(pairs * chunk))
+        } else {
+            let second = a.add(plane);
+            (a, second.wrapping_add(a_stride), second.wrapping_add(2 * pairs * a_stride))
+        }
+    };
+    let a22_stride = if odd_pixels { chunk } else { 2 * a_stride };
+    let mut s1 = sums.as_ptr();
+    let mut left = half;
+    for (tiles, rows) in divide(half, job.isa.shape().rows) {
+        if tiles * rows == 0 {
+            continue;
+        }
+        left -= tiles * rows;
+        macro_rules! tile {
+            ($($r:literal)*; $w:literal) => {
+                match rows {
+                    $($r => {
+                        let kernel = WinogradTiles::<$r, $w> {
+                            a,
+                            a_stride,
+                            pairs,
+                            odd: job.k_blocks % 2,
+                            sums: s1,
+                            plane,
+                            chunk,
+                            a22,
+                            a22_stride,
+                            last22,
+                            weights: job.weights.as_ptr(),
+                            bias: job.bias.as_ptr(),
+                            tiles,
+                            target,
+                            out_at,
+                            residual_at,
+                            lacks_last: odd_pixels && left == 0,
+                        };
+                        // SAFETY: `tiles * rows` pairs of rows are in the input, the sums and the output, whose
+                        // blocks the caller has compared with the weights; the weights were packed for this width.
+                        unsafe { job.isa.run(kernel) }
+                    })*
+                    other => unreachable!("no tile of {other} rows"),
+                }
+            };
+        }
+        match width {
+            1 => tile!(1 2 3 4 5 6 7 8; 1),
+            2 => tile!(1 2 3 4 5 6 7 8; 2),
+            3 => tile!(1 2 3 4 5 6 7 8; 3),
+            other => unreachable!("no tile of {other} vectors"),
+        }
+        for _ in 0..tiles * rows {
+            for cursor in out_at.iter_mut().chain(&mut residual_at) {
+                cursor.step();
+            }
+        }
+        let step = tiles * rows * LANES;
+        (a, a22) = (a.wrapping_add(step), a22.wrapping_add(step));
+        (last22, s1) = (last22.wrapping_add(step), s1.wrapping_add(step));
+    }
+}

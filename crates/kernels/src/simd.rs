@@ -1,0 +1,67 @@
+//! The vocabulary of the kernels: 16 lanes of f32, whatever registers they need.
+
+use crate::isa::{Kernel, TileShape};
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) mod avx2;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) mod avx512;
+pub(crate) mod scalar;
+
+/// Lanes of a vector, and channels of a block.
+pub const LANES: usize = 16;
+
+/// Sixteen f32 lanes and what the kernels do with them.
+///
+/// A value of an implementing type exists only inside a function that enables its instruction set, so the methods that
+/// touch no memory are safe to call. All are `#[inline(always)]`: they must become part of that function.
+pub(crate) trait Simd: Copy {
+    /// Sixteen lanes.
+    type V: Copy;
+    /// Register tiles that fit.
+    const SHAPE: TileShape;
+
+    /// # Safety
+    /// `p` is valid for reading 16 f32.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// # Safety
+    /// `p` is valid for writing 16 f32.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    fn splat(self, x: f32) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a * b + c, rounded once except on the scalar twin.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// c - a * b, rounded once except on the scalar twin.
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; `b` if either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` if either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    fn abs(self, a: Self::V) -> Self::V;
+    /// Lane i becomes `table[bits of index[i] mod 16]`.
+    fn lookup(self, table: &[f32; LANES], index: Self::V) -> Self::V;
+    /// Adds (bits of `t`) << 23 to the bits of `p`: multiplies by 2^n where `t` is n + 1.5 * 2^23.
+    fn add_exponent(self, p: Self::V, t: Self::V) -> Self::V;
+    /// Lanes i < n of `a`, the others from `b`.
+    fn first(self, n: usize, a: Self::V, b: Self::V) -> Self::V;
+    /// Lane i becomes lane i / 2 (`half` = 0) or 8 + i / 2 (`half` = 1).
+    fn double_lanes(self, v: Self::V, half: usize) -> Self::V;
+    /// Sum of the lanes, as a tree: ((i, i+8), (i, i+4), (i, i+2), (i, i+1)).
+    fn sum(self, v: Self::V) -> f32;
+    /// The largest lane.
+    fn max_lane(self, v: Self::V) -> f32;
+
+    /// Runs a kernel in a function of its own, compiled for the same instruction set.
+    ///
+    /// # Safety
+    /// As [`Kernel::run`].
+    unsafe fn call<K: Kernel>(self, kernel: K);
+
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        self.splat(0.0)
+    }
+}

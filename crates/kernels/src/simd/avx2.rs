@@ -1,0 +1,191 @@
+//! AVX2 with FMA: a vector is two 256-bit registers.
+
+use super::{LANES, Simd};
+use crate::isa::{Kernel, TileShape, run_avx2};
+use std::arch::x86_64::*;
+
+/// Proof that the code around it is compiled for AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// # Safety
+    /// The processor has AVX2 and FMA, and the calling function enables them.
+    #[inline(always)]
+    pub(crate) unsafe fn new() -> Avx2 {
+        Avx2(())
+    }
+}
+
+/// Lanes 0 to 7 and 8 to 15.
+type Pair = (__m256, __m256);
+
+// Helpers on one register. No closures: those would not be compiled with the instruction set of their surroundings.
+
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn lookup_half(low: __m256, high: __m256, index: __m256) -> __m256 {
+    // SAFETY: AVX2 by the caller.
+    unsafe {
+        let i = _mm256_castps_si256(index);
+        // Bit 3 of the index chooses the half of the table: moved to the sign, where the blend looks.
+        let choose = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(i));
+        _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, i), _mm256_permutevar8x32_ps(high, i), choose)
+    }
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn add_exponent_half(p: __m256, t: __m256) -> __m256 {
+    // SAFETY: AVX2 by the caller.
+    unsafe {
+        let shifted = _mm256_slli_epi32::<23>(_mm256_castps_si256(t));
+        _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), shifted))
+    }
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn first_half(n: i32, a: __m256, b: __m256) -> __m256 {
+    // SAFETY: AVX2 by the caller.
+    unsafe {
+        let keep = _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        _mm256_blendv_ps(b, a, _mm256_castsi256_ps(keep))
+    }
+}
+
+// SAFETY comments below: `Avx2` exists only where `new`'s caller vouched for the instructions.
+impl Simd for Avx2 {
+    type V = Pair;
+    // 16 registers: 6 x 2 accumulators + 2 weights + 1 broadcast.
+    const SHAPE: TileShape = TileShape { rows: 6, blocks: 1, segment: 4 };
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Pair {
+        // SAFETY: instructions by the token, 16 readable f32 by the caller.
+        unsafe { (_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Pair) {
+        // SAFETY: instructions by the token, 16 writable f32 by the caller.
+        unsafe {
+            _mm256_storeu_ps(p, v.0);
+            _mm256_storeu_ps(p.add(8), v.1);
+        }
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> Pair {
+        // SAFETY: instructions by the token.
+        let v = unsafe { _mm256_set1_ps(x) };
+        (v, v)
+    }
+    #[inline(always)]
+    fn add(self, a: Pair, b: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn sub(self, a: Pair, b: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn mul(self, a: Pair, b: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn div(self, a: Pair, b: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn fma(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
+    }
+    #[inline(always)]
+    fn fnma(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (_mm256_fnmadd_ps(a.0, b.0, c.0), _mm256_fnmadd_ps(a.1, b.1, c.1)) }
+    }
+    #[inline(always)]
+    fn max(self, a: Pair, b: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (_mm256_max_ps(a.0, b.0), _mm256_max_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn min(self, a: Pair, b: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (_mm256_min_ps(a.0, b.0), _mm256_min_ps(a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn abs(self, a: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe {
+            let sign = _mm256_set1_ps(-0.0);
+            (_mm256_andnot_ps(sign, a.0), _mm256_andnot_ps(sign, a.1))
+        }
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[f32; LANES], index: Pair) -> Pair {
+        // SAFETY: instructions by the token; the table has 16 f32.
+        unsafe {
+            let low = _mm256_loadu_ps(table.as_ptr());
+            let high = _mm256_loadu_ps(table.as_ptr().add(8));
+            (lookup_half(low, high, index.0), lookup_half(low, high, index.1))
+        }
+    }
+    #[inline(always)]
+    fn add_exponent(self, p: Pair, t: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (add_exponent_half(p.0, t.0), add_exponent_half(p.1, t.1)) }
+    }
+    #[inline(always)]
+    fn first(self, n: usize, a: Pair, b: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe {
+            let n = n.min(LANES) as i32;
+            (first_half(n, a.0, b.0), first_half(n - 8, a.1, b.1))
+        }
+    }
+    #[inline(always)]
+    fn double_lanes(self, v: Pair, half: usize) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe {
+            let v = if half == 0 { v.0 } else { v.1 };
+            (
+                _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)),
+                _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7)),
+            )
+        }
+    }
+    #[inline(always)]
+    fn sum(self, v: Pair) -> f32 {
+        // SAFETY: instructions by the token.
+        unsafe {
+            let v = _mm256_add_ps(v.0, v.1);
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps::<1>(v, v)))
+        }
+    }
+    #[inline(always)]
+    fn max_lane(self, v: Pair) -> f32 {
+        // SAFETY: instructions by the token.
+        unsafe {
+            let v = _mm256_max_ps(v.0, v.1);
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps::<1>(v, v)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn call<K: Kernel>(self, kernel: K) {
+        // SAFETY: instructions by the token, the kernel's demands by the caller.
+        unsafe { run_avx2(kernel) }
+    }
+}

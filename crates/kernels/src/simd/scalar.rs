@@ -1,0 +1,121 @@
+//! The portable twin: arrays of 16 f32, which compilers vectorise as they can.
+
+use super::{LANES, Simd};
+use crate::isa::{Kernel, TileShape, run_scalar};
+
+/// Plain Rust.
+#[derive(Clone, Copy)]
+pub(crate) struct Scalar;
+
+#[inline(always)]
+fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    let mut out = a;
+    for i in 0..LANES {
+        out[i] = f(a[i], b[i]);
+    }
+    out
+}
+
+#[inline(always)]
+fn fold(mut v: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            v[i] = f(v[i], v[i + half]);
+        }
+    }
+    v[0]
+}
+
+impl Simd for Scalar {
+    type V = [f32; LANES];
+    const SHAPE: TileShape = TileShape { rows: 2, blocks: 1, segment: 2 };
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller promises 16 readable f32; the read is unaligned.
+        unsafe { p.cast::<[f32; LANES]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller promises 16 writable f32; the write is unaligned.
+        unsafe { p.cast::<[f32; LANES]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a / b)
+    }
+    // Not `mul_add`: without the instruction it is a library call, fifty times slower.
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        self.add(zip(a, b, |a, b| a * b), c)
+    }
+    #[inline(always)]
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        self.sub(c, zip(a, b, |a, b| a * b))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        zip(a, a, |a, _| a.abs())
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[f32; LANES], index: Self::V) -> Self::V {
+        zip(index, index, |i, _| table[i.to_bits() as usize % LANES])
+    }
+    #[inline(always)]
+    fn add_exponent(self, p: Self::V, t: Self::V) -> Self::V {
+        zip(p, t, |p, t| f32::from_bits(p.to_bits().wrapping_add(t.to_bits() << 23)))
+    }
+    #[inline(always)]
+    fn first(self, n: usize, a: Self::V, b: Self::V) -> Self::V {
+        let mut out = b;
+        for i in 0..n.min(LANES) {
+            out[i] = a[i];
+        }
+        out
+    }
+    #[inline(always)]
+    fn double_lanes(self, v: Self::V, half: usize) -> Self::V {
+        let mut out = v;
+        for i in 0..LANES {
+            out[i] = v[half * 8 + i / 2];
+        }
+        out
+    }
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        fold(v, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn max_lane(self, v: Self::V) -> f32 {
+        fold(v, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn call<K: Kernel>(self, kernel: K) {
+        // SAFETY: instructions by the token, the kernel's demands by the caller.
+        unsafe { run_scalar(kernel) }
+    }
+}

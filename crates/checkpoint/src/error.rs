@@ -51,6 +51,39 @@ pub enum Error {
 
     #[error("{path}: {what} is {found}, the limit is {limit}")]
     Limit { path: PathBuf, what: String, found: u64, limit: u64 },
+
+    #[error("{path}: {reason}")]
+    Config { path: PathBuf, reason: String },
+
+    #[error(
+        "{path}: no weights in this folder; open_clip_model.safetensors, open_clip_pytorch_model.bin and the like were looked for"
+    )]
+    NoWeights { path: PathBuf },
+
+    #[error("{path}: several files in this folder may be the weights: {names}; name one of them")]
+    SeveralWeights { path: PathBuf, names: Listing },
+
+    #[error("{path}: does not hold {variant}: {misfit}")]
+    Mismatch { path: PathBuf, variant: String, misfit: Box<Misfit> },
+
+    #[error("{path}: holds no model of the family; its tensors are {names}")]
+    UnknownModel { path: PathBuf, names: Listing },
+
+    #[error(
+        "{path}: the weights alone do not tell which of {} they are, which compute differently, and neither a configuration nor \
+         the file's name does; name the variant",
+        candidates.join(", ")
+    )]
+    Ambiguous { path: PathBuf, candidates: Vec<String> },
+
+    #[error("{path}: tensor `{key}`: element {index} is {value}, not a finite number")]
+    NotFinite { path: PathBuf, key: String, index: usize, value: f64 },
+
+    #[error("{path}: tensor `{key}`: element {index} is {value}, too large for {dtype}")]
+    TooLarge { path: PathBuf, key: String, index: usize, value: f32, dtype: Dtype },
+
+    #[error("{path}: open_clip cannot hold this model: {reason}")]
+    NotRepresentable { path: PathBuf, reason: String },
 }
 
 /// Why a pickle is refused. Nothing of it has been executed: the reader has no means to.
@@ -95,4 +128,79 @@ pub enum PickleError {
 /// `[16, 32] float32`, for messages.
 pub(crate) fn describe(shape: &[usize], dtype: Dtype) -> String {
     format!("{shape:?} {dtype}")
+}
+
+/// What a checkpoint has too little, too much, or in another shape.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Misfit {
+    /// Canonical names of tensors that the model needs.
+    pub missing: Listing,
+    /// Names in the file that belong to no module.
+    pub extra: Listing,
+    /// Names in the file with the shape found and the shape needed.
+    pub misshapen: Listing,
+}
+
+impl std::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut separator = "";
+        for (what, listing) in [
+            ("missing", &self.missing),
+            ("not of the model", &self.extra),
+            ("of another shape", &self.misshapen),
+        ] {
+            if listing.total() > 0 {
+                write!(f, "{separator}{} {what}: {listing}", listing.total())?;
+                separator = "; ";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// At most ten lines of a kind, and how many there were.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    first: Vec<String>,
+    total: usize,
+}
+
+impl Listing {
+    /// How many are kept for messages.
+    pub const KEPT: usize = 10;
+
+    pub(crate) fn push(&mut self, line: String) {
+        self.total += 1;
+        if self.first.len() < Self::KEPT {
+            self.first.push(line);
+        }
+    }
+
+    /// The first ones.
+    pub fn first(&self) -> &[String] {
+        &self.first
+    }
+
+    /// How many there were.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+}
+
+impl<S: Into<String>> FromIterator<S> for Listing {
+    fn from_iter<I: IntoIterator<Item = S>>(lines: I) -> Listing {
+        let mut listing = Listing::default();
+        lines.into_iter().for_each(|line| listing.push(line.into()));
+        listing
+    }
+}
+
+impl std::fmt::Display for Listing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.first.join(", "))?;
+        match self.total - self.first.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
 }

@@ -28,16 +28,27 @@
 )]
 
 mod bytes;
+mod checkpoint;
+mod config;
+mod detect;
+mod dialect;
 mod dtype;
 mod error;
+mod export;
 mod file;
+mod fit;
 mod format;
+mod hints;
 mod limits;
+mod locate;
 mod pickle;
 mod view;
 
+pub use checkpoint::{CheckedWeights, Checkpoint, Options, PreprocessSource, Tensor};
 pub use dtype::Dtype;
-pub use error::{Error, PickleError, Result};
+pub use error::{Error, Listing, Misfit, PickleError, Result};
+pub use export::{FloatType, write_open_clip};
 pub use file::{Container, TensorFile};
 pub use limits::Limits;
+pub use locate::WEIGHTS;
 pub use view::TensorView;

@@ -1,5 +1,6 @@
 //! From a pickle's values to tensors by name.
 
+use crate::error::Listing;
 use crate::pickle::{Id, Pickle, TensorRef, Value};
 
 /// Where training scripts put the weights: open_clip's, and two spellings of others. Taken in this order.
@@ -26,7 +27,7 @@ pub(super) fn find<'p, 'a>(pickle: &'p Pickle<'a>) -> Result<StateDict<'p, 'a>, 
             let others: Vec<String> =
                 root.iter().map(|&(k, _)| key(pickle, k)).filter(|k| k != name).collect();
             if !others.is_empty() {
-                notes.push(format!("took `{name}`, left aside: {}", list(&others)));
+                notes.push(format!("took `{name}`, left aside: {}", Listing::from_iter(others)));
             }
             inner
         }
@@ -44,11 +45,11 @@ pub(super) fn find<'p, 'a>(pickle: &'p Pickle<'a>) -> Result<StateDict<'p, 'a>, 
         return Err(if others.is_empty() {
             "an empty dict".into()
         } else {
-            format!("a dict of {}", list(&others))
+            format!("a dict of {}", Listing::from_iter(others))
         });
     }
     if !others.is_empty() {
-        notes.push(format!("no tensors, left aside: {}", list(&others)));
+        notes.push(format!("no tensors, left aside: {}", Listing::from_iter(others)));
     }
     Ok(StateDict { tensors, notes })
 }
@@ -67,13 +68,4 @@ fn key(pickle: &Pickle<'_>, id: Id) -> String {
         Value::Int(n) => n.to_string(),
         other => other.kind().to_string(),
     }
-}
-
-/// At most ten, then a count.
-fn list(names: &[String]) -> String {
-    let mut text = names.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
-    if let Some(more) = names.len().checked_sub(10).filter(|&n| n > 0) {
-        text += &format!(" and {more} more");
-    }
-    text
 }

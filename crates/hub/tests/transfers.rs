@@ -240,7 +240,7 @@ fn a_connection_that_ends_without_a_length_is_no_end() {
 fn a_stalled_transfer_is_given_up_and_goes_on() {
     let (endpoint, store) = with_store(|n, request| {
         if n == 0 {
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(Duration::from_secs(20));
         }
         Reply::content(request, &content())
     });
@@ -248,8 +248,8 @@ fn a_stalled_transfer_is_given_up_and_goes_on() {
     let start = Instant::now();
     let client = hub(home.path(), &endpoint.url, &[("HF_HUB_DOWNLOAD_TIMEOUT", "1")]);
     assert_eq!(load(&client).unwrap(), content());
-    assert!(start.elapsed() < Duration::from_millis(2900));
-    assert_eq!(store.taken().len(), 2);
+    assert!(start.elapsed() < Duration::from_secs(15));
+    assert!(store.taken().len() >= 2);
 }
 
 #[test]
@@ -405,14 +405,14 @@ fn strange_answers_write_nothing() {
 #[test]
 fn a_silent_hub_is_given_up() {
     let endpoint = Server::start(|_| {
-        std::thread::sleep(Duration::from_secs(5));
+        std::thread::sleep(Duration::from_secs(20));
         Reply::new(200)
     });
     let home = tempfile::tempdir().unwrap();
     let start = Instant::now();
     let error = load(&hub(home.path(), &endpoint.url, &[("HF_HUB_ETAG_TIMEOUT", "1")])).unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(4));
+    assert!(start.elapsed() < Duration::from_secs(15));
 }
 
 #[test]

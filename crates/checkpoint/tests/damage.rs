@@ -47,10 +47,11 @@ fn every_truncation_is_refused() {
 
 #[test]
 fn every_bit_flip_of_a_zip_is_refused_or_harmless() {
-    for name in ["ok_few.pt", "views.pt"] {
+    // One bit in nine of the larger file: all places, other bits each time.
+    for (name, step) in [("ok_few.pt", 1), ("views.pt", 9)] {
         let bytes = read(name);
         let whole = decode(name, bytes.clone()).unwrap();
-        for at in 0..bytes.len() * 8 {
+        for at in (0..bytes.len() * 8).step_by(step) {
             let mut flipped = bytes.clone();
             flipped[at / 8] ^= 1 << (at % 8);
             if let Ok(got) = decode(name, flipped) {

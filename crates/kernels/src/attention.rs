@@ -98,11 +98,11 @@ impl Attention {
                 scores: scores.as_mut_ptr(),
             };
             if dim.is_multiple_of(LANES) {
-                let start = qkv.plane().wrapping_add(qkv.cursor().offset);
+                let start = qkv.plane().wrapping_add(qkv.offset_of(0));
                 let at = |part: usize| start.wrapping_add((part * width + head * dim) / LANES * job.stride);
                 (job.q, job.k, job.v) = (at(0), at(1), at(2));
                 let block = (head * dim - first) / LANES;
-                let offset = block * job.out_stride + out.cursor().offset;
+                let offset = block * job.out_stride + out.offset_of(0);
                 job.out = out.plane().wrapping_add(offset);
                 // SAFETY: q, k, v and out have `blocks` blocks of `tokens` pixels in one piece; scratch has its length.
                 unsafe { isa.run(job) };

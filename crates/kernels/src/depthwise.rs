@@ -132,7 +132,7 @@ impl Depthwise {
             let (x, o) = unsafe {
                 (
                     input.plane().add(in_block * from.block_stride() + first),
-                    out.plane().add(i * to.block_stride() + out.cursor().offset),
+                    out.plane().add(i * to.block_stride() + out.offset_of(0)),
                 )
             };
             let job = Job {

@@ -95,33 +95,6 @@ impl Map {
     }
 }
 
-/// Walks over the pixels of a plane, in f32 from the block's first number.
-#[derive(Clone, Copy)]
-pub(crate) struct Cursor {
-    pub offset: usize,
-    x: usize,
-    width: usize,
-    skip: usize,
-}
-
-impl Cursor {
-    pub(crate) fn new(map: &Map, pixel: usize) -> Cursor {
-        let width = if map.is_dense() { usize::MAX } else { map.width };
-        let x = if map.is_dense() { 0 } else { pixel % map.width.max(1) };
-        Cursor { offset: map.pixel_offset(0, pixel), x, width, skip: 2 * map.border_x * LANES }
-    }
-
-    #[inline(always)]
-    pub(crate) fn step(&mut self) {
-        self.offset += LANES;
-        self.x += 1;
-        if self.x == self.width {
-            self.x = 0;
-            self.offset += self.skip;
-        }
-    }
-}
-
 /// Reads a rectangle (blocks x pixels) of a map; pixels count row by row from the first inner one.
 #[derive(Clone, Copy)]
 pub struct MapRef<'a> {
@@ -197,8 +170,9 @@ impl<'a> MapRef<'a> {
         unsafe { self.data.as_ptr().add((self.block * self.map.block_stride()).min(self.data.len())) }
     }
 
-    pub(crate) fn cursor(&self) -> Cursor {
-        Cursor::new(&self.map, self.pixel)
+    /// Where the view's pixel `i` starts in its plane.
+    pub(crate) fn offset_of(&self, i: usize) -> usize {
+        self.map.pixel_offset(0, self.pixel + i)
     }
 
     /// Pixels in one piece from the view's pixel `i` on.
@@ -338,10 +312,12 @@ impl<'a> MapMut<'a> {
         self.pixel
     }
 
-    pub(crate) fn cursor(&self) -> Cursor {
-        Cursor::new(&self.map, self.pixel)
+    /// Where the view's pixel `i` starts in its plane.
+    pub(crate) fn offset_of(&self, i: usize) -> usize {
+        self.map.pixel_offset(0, self.pixel + i)
     }
 
+    /// Pixels in one piece from the view's pixel `i` on.
     pub(crate) fn run_length(&self, i: usize) -> usize {
         run_length(&self.map, self.pixel, self.pixels, i)
     }

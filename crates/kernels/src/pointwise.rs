@@ -60,17 +60,13 @@ pub fn mean(isa: Isa, input: MapRef<'_>, out: &mut [f32]) {
     assert!(input.pixels() > 0, "mean of nothing");
     for (b, out) in out.chunks_exact_mut(LANES).enumerate() {
         out.fill(0.0);
-        let mut at = input.cursor();
         let mut i = 0;
         while i < input.pixels() {
             let n = input.run_length(i);
-            // SAFETY: n pixels are in one piece from the cursor on; `out` holds 16 numbers.
+            // SAFETY: n pixels are in one piece from pixel i on; `out` holds 16 numbers.
             unsafe {
-                let x = input.plane().add(b * input.map().block_stride() + at.offset);
+                let x = input.plane().add(b * input.map().block_stride() + input.offset_of(i));
                 isa.run(Sum { x, pixels: n, out: out.as_mut_ptr() });
-            }
-            for _ in 0..n {
-                at.step();
             }
             i += n;
         }
@@ -131,14 +127,6 @@ fn combine(isa: Isa, a: First<'_>, b: Second<'_>, activation: Activation, mut ou
         Second::Gate(gate) => assert_eq!(gate.len(), shape.0 * LANES, "one gate for each channel"),
         Second::None => {}
     }
-    let own = out.cursor();
-    let (mut at_out, mut at_a, mut at_b) = (own, own, own);
-    if let First::Map(a) = a {
-        at_a = a.cursor();
-    }
-    if let Second::Map(b) = b {
-        at_b = b.cursor();
-    }
     let mut i = 0;
     while i < shape.1 {
         let mut n = out.run_length(i);
@@ -150,17 +138,17 @@ fn combine(isa: Isa, a: First<'_>, b: Second<'_>, activation: Activation, mut ou
         }
         let out_stride = out.map().block_stride();
         for block in 0..shape.0 {
-            // SAFETY: the cursors point to pixel i of views that all have these blocks and n pixels in one piece.
+            // SAFETY: all views have these blocks, and n pixels in one piece from pixel i on.
             unsafe {
-                let o = out.plane().add(block * out_stride + at_out.offset);
+                let o = out.plane().add(block * out_stride + out.offset_of(i));
                 let a = match a {
                     First::InPlace => o.cast_const(),
-                    First::Map(a) => a.plane().add(block * a.map().block_stride() + at_a.offset),
+                    First::Map(a) => a.plane().add(block * a.map().block_stride() + a.offset_of(i)),
                 };
                 match b {
                     Second::None => isa.run(Combine::<COPY> { a, b: a, out: o, pixels: n, activation }),
                     Second::Map(b) => {
-                        let b = b.plane().add(block * b.map().block_stride() + at_b.offset);
+                        let b = b.plane().add(block * b.map().block_stride() + b.offset_of(i));
                         isa.run(Combine::<SUM> { a, b, out: o, pixels: n, activation });
                     }
                     Second::Gate(gate) => {
@@ -169,11 +157,6 @@ fn combine(isa: Isa, a: First<'_>, b: Second<'_>, activation: Activation, mut ou
                     }
                 }
             }
-        }
-        for _ in 0..n {
-            at_out.step();
-            at_a.step();
-            at_b.step();
         }
         i += n;
     }

@@ -3,7 +3,7 @@
 use super::{Residual, Source};
 use crate::activation::{Activation, Function, with_activation};
 use crate::isa::{Isa, Kernel};
-use crate::map::{Cursor, MapMut, MapRef};
+use crate::map::{MapMut, MapRef};
 use crate::simd::{LANES, Simd};
 
 /// What all tiles of a panel share.
@@ -20,6 +20,14 @@ pub(super) struct PanelJob<'a> {
     pub block: usize,
 }
 
+impl PanelJob<'_> {
+    /// Pixels in one piece from a pixel on, in the output and in the residual.
+    pub(super) fn run_length(&self, pixel: usize, out: &MapMut<'_>) -> usize {
+        let run = out.run_length(pixel);
+        if let Residual::Map(r) = self.residual { run.min(r.run_length(pixel)) } else { run }
+    }
+}
+
 /// `[K][16 width]`
 pub(super) fn pack(source: &Source<'_>, block: usize, width: usize, out: &mut [f32]) {
     let columns = width * LANES;
@@ -30,77 +38,60 @@ pub(super) fn pack(source: &Source<'_>, block: usize, width: usize, out: &mut [f
     }
 }
 
-/// Where the results of some pixels go, and what is added to them.
+/// Where the results of some consecutive pixels go, and what is added to them.
 #[derive(Clone, Copy)]
 pub(super) struct Target {
-    /// Plane of the first block.
-    pub out: *mut f32,
-    pub out_stride: usize,
-    pub activation: Activation,
-    /// Plane of the first block of the residual, or null.
-    pub residual: *const f32,
-    pub residual_stride: usize,
+    /// First pixel, first block.
+    out: *mut f32,
+    out_stride: usize,
+    activation: Activation,
+    /// The same place of the residual, or null.
+    residual: *const f32,
+    residual_stride: usize,
 }
 
 impl Target {
-    /// The panel's target, and the cursors of the first pixel in output and residual.
-    pub(super) fn new(job: &PanelJob<'_>, out: &mut MapMut<'_>) -> (Target, Cursor, Cursor) {
+    /// The panel's first block at some pixel of the view.
+    pub(super) fn new(job: &PanelJob<'_>, out: &mut MapMut<'_>, pixel: usize) -> Target {
         let out_stride = out.map().block_stride();
-        // SAFETY: the panel's blocks are blocks of the view.
-        let out_plane = unsafe { out.plane().add(job.block * out_stride) };
-        let (residual, residual_stride, residual_at) = match job.residual {
-            Residual::None => (std::ptr::null(), 0, out.cursor()),
-            Residual::InPlace => (out_plane.cast_const(), out_stride, out.cursor()),
+        let at = out.plane().wrapping_add(job.block * out_stride + out.offset_of(pixel));
+        let (residual, residual_stride) = match job.residual {
+            Residual::None => (std::ptr::null(), 0),
+            Residual::InPlace => (at.cast_const(), out_stride),
             Residual::Map(r) => {
                 let stride = r.map().block_stride();
-                // SAFETY: the residual's view has the shape of the output's.
-                (unsafe { r.plane().add(job.block * stride) }, stride, r.cursor())
+                (r.plane().wrapping_add(job.block * stride + r.offset_of(pixel)), stride)
             }
         };
-        let target =
-            Target { out: out_plane, out_stride, activation: job.activation, residual, residual_stride };
-        (target, out.cursor(), residual_at)
+        Target { out: at, out_stride, activation: job.activation, residual, residual_stride }
     }
 
-    /// The same, so many blocks further on.
+    /// So many blocks and pixels further on.
     #[inline(always)]
-    pub(super) fn right(self, blocks: usize) -> Target {
+    pub(super) fn moved(self, blocks: usize, pixels: usize) -> Target {
         let residual = if self.residual.is_null() {
             self.residual
         } else {
-            self.residual.wrapping_add(blocks * self.residual_stride)
+            self.residual.wrapping_add(blocks * self.residual_stride + pixels * LANES)
         };
-        Target { out: self.out.wrapping_add(blocks * self.out_stride), residual, ..self }
+        Target { out: self.out.wrapping_add(blocks * self.out_stride + pixels * LANES), residual, ..self }
     }
 
-    /// Stores the first `rows` rows of a tile, after activation and residual. Indices of `acc` are constants after unrolling: any other loop over
-    /// it would put it on the stack, also in the loop over k.
+    /// Stores the first `rows` rows of a tile, after activation and residual. Indices of `acc` are constants after
+    /// unrolling: any other loop over it would put it on the stack, also in the loop over k.
     ///
     /// # Safety
-    /// The target's planes reach to these offsets for `W` blocks.
+    /// The target has `rows` pixels in one piece in each of `W` blocks.
     #[inline(always)]
     pub(super) unsafe fn put<S: Simd, const R: usize, const W: usize>(
         &self,
         s: S,
         acc: &[[S::V; W]; R],
-        out_at: &[usize; R],
-        residual_at: &[usize; R],
         rows: usize,
     ) {
         // SAFETY: by the caller.
         unsafe {
-            if self.activation == Activation::None && rows == R {
-                for r in 0..R {
-                    for w in 0..W {
-                        let mut x = acc[r][w];
-                        if !self.residual.is_null() {
-                            x = s
-                                .add(x, s.load(self.residual.add(w * self.residual_stride + residual_at[r])));
-                        }
-                        s.store(self.out.add(w * self.out_stride + out_at[r]), x);
-                    }
-                }
-            } else {
+            if self.activation != Activation::None || rows != R {
                 let mut tile = [[s.zero(); W]; R];
                 for r in 0..R {
                     for w in 0..W {
@@ -108,36 +99,47 @@ impl Target {
                     }
                 }
                 let tile = std::hint::black_box(&raw const tile).cast::<f32>();
-                s.call(Finish::<R, W> { tile, target: *self, out_at, residual_at, rows });
+                s.call(Finish::<W> { tile, target: *self, rows });
+            } else if self.residual.is_null() {
+                for r in 0..R {
+                    for w in 0..W {
+                        s.store(self.out.add(w * self.out_stride + r * LANES), acc[r][w]);
+                    }
+                }
+            } else {
+                for r in 0..R {
+                    for w in 0..W {
+                        let more = s.load(self.residual.add(w * self.residual_stride + r * LANES));
+                        s.store(self.out.add(w * self.out_stride + r * LANES), s.add(acc[r][w], more));
+                    }
+                }
             }
         }
     }
 }
 
-/// Activation and residual of a stored tile `[R][W][16]`: a function of its own, so that its constants take no registers
-/// in the loop over k.
-struct Finish<'a, const R: usize, const W: usize> {
+/// Activation and residual of a stored tile `[rows][W][16]`: a function of its own, so that its constants take no
+/// registers in the loop over k.
+struct Finish<const W: usize> {
     tile: *const f32,
     target: Target,
-    out_at: &'a [usize; R],
-    residual_at: &'a [usize; R],
     rows: usize,
 }
 
-impl<const R: usize, const W: usize> Kernel for Finish<'_, R, W> {
+impl<const W: usize> Kernel for Finish<W> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
         let t = self.target;
-        // SAFETY: `tile` holds R x W vectors, the planes reach to the offsets (both by `put`'s caller).
+        // SAFETY: `tile` holds the rows, the target has their pixels (both by `put`'s caller).
         unsafe {
             with_activation!(t.activation, f => {
                 for r in 0..self.rows {
                     for w in 0..W {
                         let mut x = f.apply(s, s.load(self.tile.add((r * W + w) * LANES)));
                         if !t.residual.is_null() {
-                            x = s.add(x, s.load(t.residual.add(w * t.residual_stride + self.residual_at[r])));
+                            x = s.add(x, s.load(t.residual.add(w * t.residual_stride + r * LANES)));
                         }
-                        s.store(t.out.add(w * t.out_stride + self.out_at[r]), x);
+                        s.store(t.out.add(w * t.out_stride + r * LANES), x);
                     }
                 }
             });
@@ -196,8 +198,6 @@ struct PlainTiles<const R: usize, const W: usize> {
     bias: *const f32,
     tiles: usize,
     target: Target,
-    out_at: Cursor,
-    residual_at: Cursor,
 }
 
 impl<const R: usize, const W: usize> Kernel for PlainTiles<R, W> {
@@ -217,23 +217,12 @@ impl<const R: usize, const W: usize> Kernel for PlainTiles<R, W> {
                     }
                 }
                 multiply(s, &mut acc, self.k_blocks, self.a, self.a_stride, &mut { self.weights });
-                let (out_at, residual_at) = (steps(&mut self.out_at), steps(&mut self.residual_at));
-                self.target.put(s, &acc, &out_at, &residual_at, R);
+                self.target.put(s, &acc, R);
                 self.a = self.a.wrapping_add(R * LANES);
+                self.target = self.target.moved(0, R);
             }
         }
     }
-}
-
-/// Offsets of the next R pixels.
-#[inline(always)]
-pub(super) fn steps<const R: usize>(cursor: &mut Cursor) -> [usize; R] {
-    let mut at = [0; R];
-    for r in 0..R {
-        at[r] = cursor.offset;
-        cursor.step();
-    }
-    at
 }
 
 /// Cuts n rows into tiles that are as equal as can be: `(tiles, rows)` of the larger and of the smaller ones.
@@ -245,11 +234,9 @@ pub(super) fn divide(n: usize, largest: usize) -> [(usize, usize); 2] {
 
 /// One plain panel for all pixels.
 pub(super) fn plain(job: &PanelJob<'_>, width: usize, input: MapRef<'_>, mut out: MapMut<'_>) {
-    let (target, mut out_at, mut residual_at) = Target::new(job, &mut out);
-    let mut at = input.cursor();
     let mut pixel = 0;
     while pixel < input.pixels() {
-        let run = input.run_length(pixel);
+        let run = job.run_length(pixel, &out).min(input.run_length(pixel));
         for (tiles, rows) in divide(run, job.isa.shape().rows) {
             if tiles * rows == 0 {
                 continue;
@@ -259,19 +246,16 @@ pub(super) fn plain(job: &PanelJob<'_>, width: usize, input: MapRef<'_>, mut out
                     match rows {
                         $($r => {
                             let kernel = PlainTiles::<$r, $w> {
-                                // SAFETY: the cursor points to a pixel of the view's plane.
-                                a: unsafe { input.plane().add(at.offset) },
+                                a: input.plane().wrapping_add(input.offset_of(pixel)),
                                 a_stride: input.map().block_stride(),
                                 k_blocks: job.k_blocks,
                                 weights: job.weights.as_ptr(),
                                 bias: job.bias.as_ptr(),
                                 tiles,
-                                target,
-                                out_at,
-                                residual_at,
+                                target: Target::new(job, &mut out, pixel),
                             };
-                            // SAFETY: `tiles * rows` consecutive pixels are in the input's run and in the output, whose
-                            // blocks the caller has compared with the weights; the weights were packed for this width.
+                            // SAFETY: the run's pixels are in one piece in all views, whose blocks the caller has compared
+                            // with the weights; the weights were packed for this width.
                             unsafe { job.isa.run(kernel) }
                         })*
                         other => unreachable!("no tile of {other} rows"),
@@ -284,12 +268,7 @@ pub(super) fn plain(job: &PanelJob<'_>, width: usize, input: MapRef<'_>, mut out
                 3 => tile!(1 2 3 4 5 6 7 8; 3),
                 other => unreachable!("no tile of {other} vectors"),
             }
-            for _ in 0..tiles * rows {
-                at.step();
-                out_at.step();
-                residual_at.step();
-            }
+            pixel += tiles * rows;
         }
-        pixel += run;
     }
 }

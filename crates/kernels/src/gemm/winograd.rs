@@ -12,10 +12,10 @@
 //! The T are made when packing. The S are made once per call, because every panel needs them. One kernel call makes
 //! the same tile of all four quarters of the output, so that U2 and U3 never leave the first cache.
 
-use super::tile::{PanelJob, Target, divide, multiply, steps};
+use super::tile::{PanelJob, Target, divide, multiply};
 use super::{Form, PackedGemm, Source};
 use crate::isa::Kernel;
-use crate::map::{Cursor, MapMut, MapRef};
+use crate::map::{MapMut, MapRef};
 use crate::simd::{LANES, Simd};
 use std::ops::Range;
 
@@ -102,7 +102,7 @@ impl PackedGemm {
         for (i, out) in chunks.zip(out.chunks_exact_mut(chunk)) {
             // SAFETY: block 2i is in the view; its partner too unless it is the odd last one.
             let kernel = unsafe {
-                let even = input.plane().add(input.cursor().offset + 2 * i * stride);
+                let even = input.plane().add(input.offset_of(0) + 2 * i * stride);
                 let odd = if 2 * i + 1 < input.blocks() { even.add(stride) } else { std::ptr::null() };
                 Sums { even, odd, pixels: input.pixels(), out: out.as_mut_ptr() }
             };
@@ -198,10 +198,8 @@ struct WinogradTiles<const R: usize, const W: usize> {
     weights: *const f32,
     bias: *const f32,
     tiles: usize,
-    target: Target,
-    /// Cursors of the first pair: first and second row, in the output and in the residual.
-    out_at: [Cursor; 2],
-    residual_at: [Cursor; 2],
+    /// First and second row of the first pair.
+    targets: [Target; 2],
     /// The last tile's last pair has no second row.
     lacks_last: bool,
 }
@@ -222,6 +220,7 @@ impl<const R: usize, const W: usize> Kernel for WinogradTiles<R, W> {
                 self.sums = self.sums.wrapping_add(step);
                 self.a22 = self.a22.wrapping_add(step);
                 self.last22 = self.last22.wrapping_add(step);
+                self.targets = [self.targets[0].moved(0, R), self.targets[1].moved(0, R)];
             }
         }
     }
@@ -246,7 +245,7 @@ impl<const R: usize, const W: usize> WinogradTiles<R, W> {
     /// # Safety
     /// The fields are as `panel` makes them, for one more tile.
     #[inline(always)]
-    unsafe fn tile<S: Simd>(&mut self, s: S, second_rows: usize) {
+    unsafe fn tile<S: Simd>(&self, s: S, second_rows: usize) {
         // SAFETY: by the caller.
         unsafe {
             let (pairs, step, zero) = (self.pairs, 2 * self.a_stride, [[s.zero(); W]; R]);
@@ -296,9 +295,6 @@ impl<const R: usize, const W: usize> WinogradTiles<R, W> {
             multiply(s, &mut acc, pairs, self.a22, self.a22_stride, &mut weights);
             multiply(s, &mut acc, self.odd, self.last22, 0, &mut rest_left);
             self.put(s, &acc, None, 1, 0, second_rows); // C21
-            for cursor in self.out_at.iter_mut().chain(&mut self.residual_at) {
-                let _: [usize; R] = steps(cursor);
-            }
         }
     }
 
@@ -328,9 +324,7 @@ impl<const R: usize, const W: usize> WinogradTiles<R, W> {
                     }
                 }
             }
-            let out_at = steps(&mut { self.out_at[second] });
-            let residual_at = steps(&mut { self.residual_at[second] });
-            self.target.right(right * W).put(s, &x, &out_at, &residual_at, rows);
+            self.targets[second].moved(right * W, 0).put(s, &x, rows);
         }
     }
 }
@@ -338,79 +332,73 @@ impl<const R: usize, const W: usize> WinogradTiles<R, W> {
 /// One Winograd panel (2 `width` output blocks) for all pixels.
 pub(super) fn panel(job: &PanelJob<'_>, width: usize, input: MapRef<'_>, sums: &[f32], mut out: MapMut<'_>) {
     assert!(input.map().is_dense(), "Winograd products need an input without a border");
-    let (target, out_first, residual_first) = Target::new(job, &mut out);
     let (pixels, half, pairs) = (input.pixels(), input.pixels().div_ceil(2), job.k_blocks / 2);
     let a_stride = input.map().block_stride();
     let (plane, chunk) = (half * LANES, planes(pixels) * half * LANES);
-    let (mut out_at, mut residual_at) = ([out_first; 2], [residual_first; 2]);
-    for _ in 0..half {
-        out_at[1].step();
-        residual_at[1].step();
-    }
     let odd_pixels = pixels % 2 == 1;
-    // SAFETY: all of these lie in the view's planes or in the sums, or are not used (`last22` without an odd block).
-    let (mut a, mut a22, mut last22) = unsafe {
-        let a = input.plane().add(input.cursor().offset);
-        if odd_pixels {
-            let copy = sums.as_ptr().wrapping_add(4 * plane);
-            (a, copy, copy.wrapping_add(pairs * chunk))
-        } else {
-            let second = a.add(plane);
-            (a, second.wrapping_add(a_stride), second.wrapping_add(2 * pairs * a_stride))
-        }
+    let a = input.plane().wrapping_add(input.offset_of(0));
+    // A22 and the odd last block's second rows: in the input, or in the copy that ends with a row of zeros.
+    let (a22, a22_stride, last22) = if odd_pixels {
+        let copy = sums.as_ptr().wrapping_add(4 * plane);
+        (copy, chunk, copy.wrapping_add(pairs * chunk))
+    } else {
+        let second = a.wrapping_add(plane);
+        (second.wrapping_add(a_stride), 2 * a_stride, second.wrapping_add(2 * pairs * a_stride))
     };
-    let a22_stride = if odd_pixels { chunk } else { 2 * a_stride };
-    let mut s1 = sums.as_ptr();
-    let mut left = half;
-    for (tiles, rows) in divide(half, job.isa.shape().rows) {
-        if tiles * rows == 0 {
-            continue;
+    let mut pair = 0;
+    while pair < half {
+        // The last pair of an odd number has no second row: its target is never used, so any will do.
+        let lacks = odd_pixels && pair + 1 == half;
+        let second = if lacks { pair } else { half + pair };
+        let mut run = job.run_length(pair, &out).min(half - pair);
+        if !lacks {
+            let second_run = job.run_length(second, &out);
+            // Where the second rows end with the view, the missing one may come along.
+            let reaches_end = odd_pixels && second + second_run == pixels;
+            run = run.min(second_run + usize::from(reaches_end));
         }
-        left -= tiles * rows;
-        macro_rules! tile {
-            ($($r:literal)*; $w:literal) => {
-                match rows {
-                    $($r => {
-                        let kernel = WinogradTiles::<$r, $w> {
-                            a,
-                            a_stride,
-                            pairs,
-                            odd: job.k_blocks % 2,
-                            sums: s1,
-                            plane,
-                            chunk,
-                            a22,
-                            a22_stride,
-                            last22,
-                            weights: job.weights.as_ptr(),
-                            bias: job.bias.as_ptr(),
-                            tiles,
-                            target,
-                            out_at,
-                            residual_at,
-                            lacks_last: odd_pixels && left == 0,
-                        };
-                        // SAFETY: `tiles * rows` pairs of rows are in the input, the sums and the output, whose
-                        // blocks the caller has compared with the weights; the weights were packed for this width.
-                        unsafe { job.isa.run(kernel) }
-                    })*
-                    other => unreachable!("no tile of {other} rows"),
-                }
-            };
-        }
-        match width {
-            1 => tile!(1 2 3 4 5 6 7 8; 1),
-            2 => tile!(1 2 3 4 5 6 7 8; 2),
-            3 => tile!(1 2 3 4 5 6 7 8; 3),
-            other => unreachable!("no tile of {other} vectors"),
-        }
-        for _ in 0..tiles * rows {
-            for cursor in out_at.iter_mut().chain(&mut residual_at) {
-                cursor.step();
+        for (tiles, rows) in divide(run, job.isa.shape().rows) {
+            if tiles * rows == 0 {
+                continue;
             }
+            let second = if odd_pixels && pair + 1 == half { pair } else { half + pair };
+            let step = pair * LANES;
+            macro_rules! tile {
+                ($($r:literal)*; $w:literal) => {
+                    match rows {
+                        $($r => {
+                            let kernel = WinogradTiles::<$r, $w> {
+                                a: a.wrapping_add(step),
+                                a_stride,
+                                pairs,
+                                odd: job.k_blocks % 2,
+                                sums: sums.as_ptr().wrapping_add(step),
+                                plane,
+                                chunk,
+                                a22: a22.wrapping_add(step),
+                                a22_stride,
+                                last22: last22.wrapping_add(step),
+                                weights: job.weights.as_ptr(),
+                                bias: job.bias.as_ptr(),
+                                tiles,
+                                targets: [Target::new(job, &mut out, pair), Target::new(job, &mut out, second)],
+                                lacks_last: odd_pixels && pair + tiles * rows == half,
+                            };
+                            // SAFETY: the run's pairs are in one piece in all views, in the sums and in the copy, whose
+                            // blocks the caller has compared with the weights; these were packed for this width.
+                            unsafe { job.isa.run(kernel) }
+                        })*
+                        other => unreachable!("no tile of {other} rows"),
+                    }
+                };
+            }
+            match width {
+                1 => tile!(1 2 3 4 5 6 7 8; 1),
+                2 => tile!(1 2 3 4 5 6 7 8; 2),
+                3 => tile!(1 2 3 4 5 6 7 8; 3),
+                other => unreachable!("no tile of {other} vectors"),
+            }
+            pair += tiles * rows;
         }
-        let step = tiles * rows * LANES;
-        (a, a22) = (a.wrapping_add(step), a22.wrapping_add(step));
-        (last22, s1) = (last22.wrapping_add(step), s1.wrapping_add(step));
     }
 }

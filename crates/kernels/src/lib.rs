@@ -23,6 +23,7 @@ mod peak;
 mod pointwise;
 mod pool;
 mod relayout;
+pub mod resize;
 mod simd;
 
 pub use activation::Activation;

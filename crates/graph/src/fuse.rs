@@ -1,15 +1,17 @@
-//! The passes: linear maps of one input become one convolution, then what follows a convolution becomes its epilogue.
+//! The passes: linear maps of one input become one convolution, what follows a convolution becomes its epilogue, and
+//! what only one token is taken from is computed for that token alone.
 //!
 //! Reparameterisation is what the first pass does to any sum of linear maps; it knows no block by name.
 
 use mobileclip_arch::{Activation, Conv, Weights};
 
+use crate::hoist::hoist_takes;
 use crate::ir::{Graph, Node, NodeId, Op};
 use crate::value::Value;
 
-/// Both passes.
+/// All passes.
 pub(crate) fn fuse(graph: Graph, weights: &dyn Weights) -> Graph {
-    fold_epilogues(merge_linear_maps(graph, weights))
+    hoist_takes(fold_epilogues(merge_linear_maps(graph, weights)))
 }
 
 /// A linear map of one node, not yet made a node itself.

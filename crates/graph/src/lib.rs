@@ -3,6 +3,7 @@
 
 mod evaluate;
 mod fuse;
+mod hoist;
 mod ir;
 mod trace;
 mod value;

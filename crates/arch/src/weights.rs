@@ -6,7 +6,7 @@ use std::borrow::Cow;
 ///
 /// Whoever implements it has checked names and shapes against a [`Manifest`](crate::Manifest); a reading asks only for
 /// what the manifest lists.
-pub trait Weights {
+pub trait Weights: Send + Sync {
     /// Whether the tensor is there (which tells train from deploy form).
     fn contains(&self, name: &str) -> bool;
 
@@ -15,6 +15,15 @@ pub trait Weights {
     /// # Panics
     /// May panic if the tensor is not there.
     fn f32(&self, name: &str) -> Cow<'_, [f32]>;
+
+    /// Row `row` of a matrix, as many numbers as `out` has columns: one token's embedding out of a large table.
+    ///
+    /// # Panics
+    /// May panic if the tensor is not there or has no such row.
+    fn row(&self, name: &str, row: usize, out: &mut [f32]) {
+        let columns = out.len();
+        out.copy_from_slice(&self.f32(name)[row * columns..][..columns]);
+    }
 
     /// The tensor in double precision, row-major.
     ///
@@ -32,6 +41,10 @@ impl<W: Weights + ?Sized> Weights for &W {
 
     fn f32(&self, name: &str) -> Cow<'_, [f32]> {
         (**self).f32(name)
+    }
+
+    fn row(&self, name: &str, row: usize, out: &mut [f32]) {
+        (**self).row(name, row, out);
     }
 
     fn f64(&self, name: &str) -> Vec<f64> {

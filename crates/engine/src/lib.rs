@@ -1,1 +1,15 @@
-//! Plans and runs a graph on the CPU.
+//! Runs a [`Graph`](mobileclip_graph::Graph) on the CPU: weights packed once, plans and arenas kept for each input
+//! shape, every node divided among the threads of a [`Pool`]. Bits depend neither on the number of threads nor on the
+//! batch.
+#![forbid(unsafe_code)]
+
+mod error;
+mod layer;
+mod plan;
+mod run;
+mod tower;
+
+pub use error::EngineError;
+pub use mobileclip_kernels::{Isa, Pool};
+pub use run::end_of_text;
+pub use tower::{FeatureMap, Input, Output, Tower};

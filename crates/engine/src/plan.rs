@@ -1,0 +1,218 @@
+//! What a tower needs for one input shape: maps, buffers, and how each node's work is divided.
+
+use std::collections::HashMap;
+
+use mobileclip_arch::{Positions, Shape, resample};
+use mobileclip_graph::{Graph, NodeId, Op};
+use mobileclip_kernels::{Attention, Buffer, Isa, LANES, Map, PackedGemm};
+
+use crate::layer::{Layer, PositionTable};
+
+/// Numbers of one thread's input tile that should stay in its second-level cache, with room for weights beside it.
+const TILE_VALUES: usize = 64 * 1024;
+/// Tasks for each thread, so that one which started late does not hold up the rest.
+const TASKS_PER_THREAD: usize = 4;
+/// Pixels of a dense convolution that are gathered at a time.
+pub(crate) const GATHERED_PIXELS: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub height: usize,
+    pub width: usize,
+    pub shapes: Vec<Shape>,
+    pub maps: Vec<Map>,
+    /// Which buffer a node writes.
+    pub slots: Vec<usize>,
+    pub splits: Vec<Split>,
+    /// Position tables at this shape, `[pixels][width]`.
+    pub positions: HashMap<NodeId, Vec<f32>>,
+    slot_lens: Vec<usize>,
+    /// f32 of scratch that a thread needs.
+    pub scratch: usize,
+}
+
+/// Bounds along blocks (or panels, or heads) and along pixels (or rows).
+#[derive(Clone, Debug)]
+pub(crate) struct Split {
+    pub blocks: Vec<usize>,
+    pub pixels: Vec<usize>,
+}
+
+/// The memory of one run.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    pub slots: Vec<Buffer>,
+    pub scratch: Buffer,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        graph: &Graph,
+        layers: &[Layer],
+        isa: Isa,
+        threads: usize,
+        (height, width): (usize, usize),
+    ) -> Option<Self> {
+        let shapes = graph.shapes(height, width)?;
+        let maps = maps(graph, layers, &shapes);
+        let (slots, slot_lens) = assign_slots(graph, &maps);
+        let splits = (0..graph.nodes.len()).map(|id| split(graph, layers, &maps, id, threads)).collect();
+        let scratch = (0..graph.nodes.len()).map(|id| scratch(graph, layers, &maps, isa, id)).max();
+        let positions = layers.iter().enumerate().filter_map(|(id, layer)| match layer {
+            Layer::Positions(table) => {
+                let target = graph.grid_of(&shapes, graph.nodes[id].inputs[0]);
+                Some((id, table.at(target)))
+            }
+            _ => None,
+        });
+        let positions = positions.collect();
+        Some(Self {
+            height,
+            width,
+            maps,
+            slots,
+            splits,
+            positions,
+            slot_lens,
+            scratch: scratch.unwrap_or(0),
+            shapes,
+        })
+    }
+
+    /// Zeroed, and so are the borders, which nothing writes afterwards.
+    pub(crate) fn arena(&self, threads: usize) -> Arena {
+        Arena {
+            slots: self.slot_lens.iter().map(|&len| Buffer::zeroed(len)).collect(),
+            scratch: Buffer::zeroed(self.scratch * threads),
+        }
+    }
+}
+
+impl PositionTable {
+    fn at(&self, target: (usize, usize)) -> Vec<f32> {
+        let shape = [self.width];
+        let (grid, class_row, resample_by) = (self.grid, self.class_row, self.resample);
+        let positions = Positions { shape: &shape, grid, class_row, target, resample: resample_by };
+        resample(&self.rows, &positions).iter().map(|&v| v as f32).collect()
+    }
+}
+
+/// Outputs with the borders that depthwise readers want.
+fn maps(graph: &Graph, layers: &[Layer], shapes: &[Shape]) -> Vec<Map> {
+    let mut maps: Vec<Map> = shapes.iter().map(|s| Map::new(s.channels, s.height, s.width)).collect();
+    for (node, layer) in graph.nodes.iter().zip(layers) {
+        if let Layer::Depthwise(conv) = layer {
+            let [y, x] = conv.shape().padding;
+            let map = &mut maps[node.inputs[0]];
+            *map = map.with_border(map.border_y.max(y), map.border_x.max(x));
+        }
+    }
+    maps
+}
+
+/// Buffers are used again once their last reader has run; one with a border only for maps of the very same layout, so
+/// that its zeros stay.
+fn assign_slots(graph: &Graph, maps: &[Map]) -> (Vec<usize>, Vec<usize>) {
+    let mut last_use: Vec<usize> = (0..graph.nodes.len()).collect();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|&input| last_use[input] = id);
+    }
+    let kept = graph.taps.iter().map(|&(_, id)| id).chain([graph.output]);
+    kept.for_each(|id| last_use[id] = usize::MAX);
+
+    struct Slot {
+        len: usize,
+        layout: Option<Map>,
+        free_from: usize,
+    }
+    let mut slots: Vec<Slot> = Vec::new();
+    let mut assigned = Vec::with_capacity(maps.len());
+    for (id, map) in maps.iter().enumerate() {
+        let layout = (map.border_y + map.border_x > 0).then_some(*map);
+        let len = map.len();
+        let free = |slot: &Slot| slot.layout == layout && slot.free_from <= id;
+        let misfit = |slot: &Slot| slot.len.abs_diff(len);
+        let found = (0..slots.len()).filter(|&s| free(&slots[s])).min_by_key(|&s| misfit(&slots[s]));
+        let slot = found.unwrap_or_else(|| {
+            slots.push(Slot { len, layout, free_from: 0 });
+            slots.len() - 1
+        });
+        slots[slot].len = slots[slot].len.max(len);
+        slots[slot].free_from = last_use[id].saturating_add(1);
+        assigned.push(slot);
+    }
+    (assigned, slots.iter().map(|s| s.len).collect())
+}
+
+fn split(graph: &Graph, layers: &[Layer], maps: &[Map], id: NodeId, threads: usize) -> Split {
+    let (node, map) = (&graph.nodes[id], maps[id]);
+    let wanted = if threads == 1 { 1 } else { threads * TASKS_PER_THREAD };
+    let whole = |blocks, pixels| Split { blocks: vec![0, blocks], pixels: vec![0, pixels] };
+    match (&layers[id], &node.op) {
+        (Layer::Gemm(gemm), _) => split_gemm(gemm, map.pixels(), threads, wanted),
+        (Layer::Depthwise(_), _) => {
+            let blocks = bounds(map.blocks, 1, wanted);
+            let rows = bounds(map.height, 1, wanted.div_ceil(blocks.len() - 1));
+            Split { blocks, pixels: rows.iter().map(|row| row * map.width).collect() }
+        }
+        (Layer::Conv(_), _) | (Layer::Norm(_), _) => {
+            let mut split = whole(map.blocks, map.pixels());
+            split.pixels = bounds(map.pixels(), 8, wanted);
+            split
+        }
+        (_, Op::Attention(attention)) => {
+            let heads = kernel_attention(attention);
+            let step = heads.heads_step().min(attention.heads);
+            let mut split = whole(0, map.pixels());
+            split.blocks = bounds(attention.heads, step, wanted);
+            split
+        }
+        (_, Op::MeanPool) => {
+            let mut split = whole(map.blocks, 1);
+            split.blocks = bounds(map.blocks, 1, wanted);
+            split
+        }
+        (_, Op::Gate { .. } | Op::Add | Op::Activation(_)) => {
+            let mut split = whole(map.blocks, map.pixels());
+            split.blocks = bounds(map.blocks, 1, wanted);
+            split
+        }
+        _ => whole(map.blocks, map.pixels()),
+    }
+}
+
+/// Rows of tiles that stay in the cache while all weights pass; too few of them, and the panels are divided instead.
+fn split_gemm(gemm: &PackedGemm, pixels: usize, threads: usize, wanted: usize) -> Split {
+    let rows = (TILE_VALUES / gemm.k().max(1)).clamp(16, 512) / 8 * 8;
+    let tiles = pixels.div_ceil(rows).max(1);
+    if tiles >= 2 * threads || threads == 1 {
+        let tiles = tiles.next_multiple_of(threads);
+        return Split { blocks: vec![0, gemm.panels()], pixels: bounds(pixels, 8, tiles) };
+    }
+    Split { blocks: bounds(gemm.panels(), 1, wanted), pixels: vec![0, pixels] }
+}
+
+/// Cuts `0..len` into at most `parts` nearly equal ranges that start at multiples of `step`.
+fn bounds(len: usize, step: usize, parts: usize) -> Vec<usize> {
+    let units = len.div_ceil(step.max(1)).max(1);
+    let parts = parts.clamp(1, units);
+    (0..=parts).map(|part| (part * units / parts * step).min(len)).collect()
+}
+
+fn scratch(graph: &Graph, layers: &[Layer], maps: &[Map], isa: Isa, id: NodeId) -> usize {
+    match (&layers[id], &graph.nodes[id].op) {
+        (Layer::Conv(conv), _) => conv.scratch_len(GATHERED_PIXELS),
+        (_, Op::Attention(attention)) => kernel_attention(attention).scratch_len(isa, maps[id].pixels()),
+        _ => 0,
+    }
+    .next_multiple_of(LANES)
+}
+
+pub(crate) fn kernel_attention(attention: &mobileclip_arch::Attention) -> Attention {
+    Attention {
+        heads: attention.heads,
+        head_dim: attention.head_width,
+        scale: (1.0 / (attention.head_width as f64).sqrt()) as f32,
+        is_causal: attention.is_causal,
+    }
+}

@@ -1,0 +1,237 @@
+//! A packed graph, and its runs.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use mobileclip_arch::{Shape, Weights};
+use mobileclip_graph::{Graph, Op};
+use mobileclip_kernels::{Isa, MapRef, Pool, unpack_planar};
+
+use crate::error::EngineError;
+use crate::layer::Layer;
+use crate::plan::{Arena, Plan};
+use crate::run::Run;
+
+/// Plans of this many input shapes are kept.
+const KEPT_PLANS: usize = 80;
+
+/// One input.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Normalised pixels `[3][height][width]`.
+    Pixels {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// `3 · height · width` values.
+        values: &'a [f32],
+    },
+    /// Token ids.
+    Ids(&'a [u32]),
+}
+
+/// What one input gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// The features, not normalised.
+    pub features: Vec<f32>,
+    /// The tapped scopes in the graph's order.
+    pub taps: Vec<FeatureMap>,
+}
+
+/// The output of one scope.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureMap {
+    /// The scope's name.
+    pub name: String,
+    /// Its shape; tokens have height 1.
+    pub shape: Shape,
+    /// `[C][H][W]`.
+    pub values: Vec<f32>,
+}
+
+/// A tower, packed for one instruction set. It can be run by many threads at once.
+pub struct Tower {
+    graph: Graph,
+    layers: Vec<Layer>,
+    weights: Arc<dyn Weights>,
+    isa: Isa,
+    pool: Arc<Pool>,
+    plans: Mutex<Vec<Arc<Ready>>>,
+}
+
+/// A plan and the arenas that are free.
+struct Ready {
+    plan: Plan,
+    arenas: Mutex<Vec<Arena>>,
+}
+
+impl Tower {
+    /// Packs a graph's weights.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFinite`] for a damaged checkpoint, [`EngineError::Unsupported`] for a graph that no kernel
+    /// runs.
+    pub fn new(
+        graph: Graph,
+        weights: Arc<dyn Weights>,
+        isa: Isa,
+        pool: Arc<Pool>,
+    ) -> Result<Self, EngineError> {
+        let channels = graph.channels();
+        let packed: Vec<OnceLock<Result<Layer, EngineError>>> =
+            graph.nodes.iter().map(|_| OnceLock::new()).collect();
+        pool.for_each(graph.nodes.len(), |_, id| {
+            packed[id]
+                .get_or_init(|| Layer::pack(&graph, &graph.nodes[id], &channels, weights.as_ref(), isa));
+        });
+        let layers = packed.into_iter().filter_map(OnceLock::into_inner).collect::<Result<_, _>>()?;
+        Ok(Self { graph, layers, weights, isa, pool, plans: Mutex::default() })
+    }
+
+    /// The graph it runs.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Runs one input with all threads.
+    ///
+    /// # Errors
+    /// If the input does not fit the tower.
+    pub fn run(&self, input: Input) -> Result<Output, EngineError> {
+        self.run_timed(input, None)
+    }
+
+    /// Runs one input and says how long each node took.
+    ///
+    /// # Errors
+    /// As [`Tower::run`].
+    pub fn profile(&self, input: Input) -> Result<Vec<Duration>, EngineError> {
+        let mut times = vec![Duration::ZERO; self.graph.nodes.len()];
+        self.run_timed(input, Some(&mut times))?;
+        Ok(times)
+    }
+
+    /// Runs many inputs, one on each thread; the results are those of [`Tower::run`], bit for bit.
+    ///
+    /// # Errors
+    /// The first input's that does not fit the tower.
+    pub fn run_batch(&self, inputs: &[Input]) -> Result<Vec<Output>, EngineError> {
+        let threads = self.pool.threads();
+        let (together, rest) = inputs.split_at(inputs.len() / threads * threads);
+        let outputs: Vec<OnceLock<Result<Output, EngineError>>> =
+            together.iter().map(|_| OnceLock::new()).collect();
+        // Inside, the pool is busy, so that each run stays on its thread.
+        self.pool.for_each(together.len(), |_, i| {
+            outputs[i].get_or_init(|| self.run(together[i]));
+        });
+        let together = outputs.into_iter().filter_map(OnceLock::into_inner);
+        together.chain(rest.iter().map(|&input| self.run(input))).collect()
+    }
+
+    fn run_timed(&self, input: Input, mut times: Option<&mut [Duration]>) -> Result<Output, EngineError> {
+        let (height, width) = self.check(input)?;
+        let ready = self.ready(height, width)?;
+        let threads = self.pool.threads();
+        let mut arena = lock(&ready.arenas).pop().unwrap_or_else(|| ready.plan.arena(threads));
+        let run = Run {
+            graph: &self.graph,
+            layers: &self.layers,
+            weights: self.weights.as_ref(),
+            isa: self.isa,
+            pool: &self.pool,
+            plan: &ready.plan,
+            input,
+        };
+        for id in 0..self.graph.nodes.len() {
+            let start = times.is_some().then(Instant::now);
+            run.node(id, &mut arena);
+            if let (Some(times), Some(start)) = (times.as_deref_mut(), start) {
+                times[id] = start.elapsed();
+            }
+        }
+        let output = self.collect(&ready.plan, &arena);
+        lock(&ready.arenas).push(arena);
+        Ok(output)
+    }
+
+    fn collect(&self, plan: &Plan, arena: &Arena) -> Output {
+        let planar = |id: usize| {
+            let (shape, map) = (plan.shapes[id], plan.maps[id]);
+            let mut values = vec![0.0; shape.elements()];
+            unpack_planar(MapRef::new(map, &arena.slots[plan.slots[id]]), shape.channels, &mut values);
+            (shape, values)
+        };
+        let taps = self.graph.taps.iter().map(|(name, id)| {
+            let (shape, values) = planar(*id);
+            FeatureMap { name: name.clone(), shape, values }
+        });
+        Output { taps: taps.collect(), features: planar(self.graph.output).1 }
+    }
+
+    /// Height and width of an input that fits.
+    fn check(&self, input: Input) -> Result<(usize, usize), EngineError> {
+        use mobileclip_arch::Tower::{Image, Text};
+        let tower = self.graph.tower;
+        match (tower, input) {
+            (Image, Input::Pixels { height, width, values }) => {
+                let expected = height.saturating_mul(width).saturating_mul(3);
+                let found = values.len();
+                match expected == found {
+                    true => Ok((height, width)),
+                    false => Err(EngineError::InputLength { height, width, expected, found }),
+                }
+            }
+            (Text, Input::Ids(ids)) => {
+                let vocabulary = self.layers.iter().find_map(|layer| match layer {
+                    Layer::Embed { vocabulary, .. } => Some(*vocabulary),
+                    _ => None,
+                });
+                let vocabulary = vocabulary.unwrap_or(usize::MAX);
+                match ids.iter().position(|&id| id as usize >= vocabulary) {
+                    Some(position) => Err(EngineError::Token { id: ids[position], position, vocabulary }),
+                    None => Ok((1, ids.len())),
+                }
+            }
+            _ => Err(EngineError::InputKind { tower }),
+        }
+    }
+
+    fn ready(&self, height: usize, width: usize) -> Result<Arc<Ready>, EngineError> {
+        let fits = |ready: &&Arc<Ready>| (ready.plan.height, ready.plan.width) == (height, width);
+        if let Some(ready) = lock(&self.plans).iter().find(fits) {
+            return Ok(Arc::clone(ready));
+        }
+        let threads = self.pool.threads();
+        let plan = Plan::new(&self.graph, &self.layers, self.isa, threads, (height, width));
+        let plan = plan.ok_or(EngineError::InputSize { tower: self.graph.tower, height, width })?;
+        let ready = Arc::new(Ready { plan, arenas: Mutex::default() });
+        let mut plans = lock(&self.plans);
+        if plans.len() == KEPT_PLANS {
+            plans.remove(0);
+        }
+        plans.push(Arc::clone(&ready));
+        Ok(ready)
+    }
+
+    /// Multiply-adds of convolutions and matrix products for an input of this shape.
+    pub fn multiply_adds(&self, height: usize, width: usize) -> Option<u64> {
+        let shapes = self.graph.shapes(height, width)?;
+        Some(self.graph.multiply_adds(&shapes).iter().sum())
+    }
+
+    /// The causal rule: whether features depend on no token behind the end mark.
+    pub fn is_causal(&self) -> bool {
+        let mut attentions = self.graph.nodes.iter().filter_map(|node| match &node.op {
+            Op::Attention(attention) => Some(attention.is_causal),
+            _ => None,
+        });
+        attentions.all(|is_causal| is_causal)
+    }
+}
+
+/// A panic in one run leaves plans and arenas whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -29,8 +29,13 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 fn check(name: &str, variant: &Variant, golden: &golden::Model, isa: Isa) {
+    check_some(name, variant, golden, isa, usize::MAX);
+}
+
+/// The first `count` images and texts.
+fn check_some(name: &str, variant: &Variant, golden: &golden::Model, isa: Isa, count: usize) {
     let image = tower(variant, Which::Image, isa, 2, &[]);
-    for (label, expected) in golden.images.iter().zip(&golden.image_features) {
+    for (label, expected) in golden.images.iter().zip(&golden.image_features).take(count) {
         let values = pixels(label, golden.size, golden.mean, golden.std);
         let (height, width) = golden.size;
         let got = image.run(Input::Pixels { height, width, values: &values }).unwrap();
@@ -43,7 +48,7 @@ fn check(name: &str, variant: &Variant, golden: &golden::Model, isa: Isa) {
     }
     drop(image);
     let text = tower(variant, Which::Text, isa, 2, &[]);
-    for (ids, expected) in golden.token_rows.iter().zip(&golden.text_features) {
+    for (ids, expected) in golden.token_rows.iter().zip(&golden.text_features).take(count) {
         let got = text.run(Input::Ids(ids)).unwrap();
         assert_close(&format!("{name} {} text", isa.name()), &wide(&got.features), expected, TOLERANCE);
     }
@@ -64,7 +69,10 @@ fn toys_give_the_golden_features_on_every_instruction_set() {
 fn s0_gives_the_golden_features_on_every_instruction_set() {
     let variant = mobileclip_arch::variant("MobileCLIP2-S0").unwrap();
     let golden = golden::model("MobileCLIP2-S0");
-    Isa::available().into_iter().for_each(|isa| check("MobileCLIP2-S0", variant, &golden, isa));
+    for isa in Isa::available() {
+        let count = if isa == Isa::detect() { usize::MAX } else { 1 };
+        check_some("MobileCLIP2-S0", variant, &golden, isa, count);
+    }
 }
 
 /// `cargo test --release -p mobileclip-engine -- --ignored` takes about two minutes and 8 GB.

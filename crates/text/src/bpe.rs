@@ -1,10 +1,11 @@
 //! Byte-pair encoding of one word.
 //!
-//! The rule: as long as some neighbouring pair has a merge, take the one of lowest rank and merge all its occurrences from the
-//! left (Sennrich, Haddow, Birch 2016, section 3.2). Doing that literally takes time quadratic in the length of the word, and
-//! a caption may be one word of a million characters. A heap of (rank, position) gives the same in O(n log n): what a merge
-//! creates can only take part in merges of higher rank (`tests/vocabulary.rs` checks this of the list), so occurrences of one
-//! rank leave the heap together, from the left.
+//! The rule: as long as some neighbouring pair has a merge, take the one of lowest rank and merge all its
+//! occurrences from the left (Sennrich, Haddow, Birch 2016, section 3.2). Doing that literally takes time
+//! quadratic in the length of the word, and a caption may be one word of a million characters. A heap of
+//! (rank, position) gives the same in O(n log n): what a merge creates can only take part in merges of
+//! higher rank (`tests/vocabulary.rs` checks this of the list), so occurrences of one rank leave the heap
+//! together, from the left.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -83,4 +84,58 @@ pub(crate) fn encode_word(ranks: &Ranks, word: &str, scratch: &mut Scratch, out:
         scratch.merge(ranks, candidate);
     }
     out.extend(scratch.symbols.iter().filter(|symbol| symbol.id != GONE).map(|symbol| u32::from(symbol.id)));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The rule to the letter: the pair of lowest rank, all its occurrences from the left, again.
+    fn encode_word_literally(ranks: &Ranks, word: &str) -> Vec<u32> {
+        let mut ids: Vec<u16> = word.bytes().map(byte_id).collect();
+        if let (Some(id), Some(byte)) = (ids.last_mut(), word.bytes().last()) {
+            *id = last_byte_id(byte);
+        }
+        while let Some(rank) = ids.windows(2).filter_map(|pair| ranks.get(pair[0], pair[1])).min() {
+            let (left, right) = parts(rank).unwrap();
+            let mut merged = Vec::new();
+            let mut rest = ids.as_slice();
+            while let Some(&id) = rest.first() {
+                let is_pair = rest.starts_with(&[left, right]);
+                merged.push(if is_pair { merged_id(rank) } else { id });
+                rest = &rest[if is_pair { 2 } else { 1 }..];
+            }
+            ids = merged;
+        }
+        ids.into_iter().map(u32::from).collect()
+    }
+
+    fn encode(ranks: &Ranks, word: &str) -> Vec<u32> {
+        let mut out = Vec::new();
+        encode_word(ranks, word, &mut Scratch::default(), &mut out);
+        out
+    }
+
+    const WORD: &str = "[a-e]{1,40}|[a-z]{1,20}|[!-/:-@]{1,20}|\\PC{1,20}";
+
+    proptest! {
+        #[test]
+        fn heap_gives_what_the_rule_says(words in prop::collection::vec(WORD, 20)) {
+            let ranks = Ranks::new();
+            for word in words {
+                prop_assert_eq!(encode(&ranks, &word), encode_word_literally(&ranks, &word), "{}", word);
+            }
+        }
+    }
+
+    #[test]
+    fn runs_of_one_letter_are_merged_from_the_left() {
+        let ranks = Ranks::new();
+        for length in 1..200 {
+            let word = "a".repeat(length);
+            assert_eq!(encode(&ranks, &word), encode_word_literally(&ranks, &word), "{length} times a");
+        }
+    }
 }

@@ -7,7 +7,8 @@ use crate::unicode::is_python_space;
 /// Repair, unescape, collapse white space, lower the case.
 ///
 /// ```
-/// assert_eq!(mobileclip_text::clean("  The Mona Lisa doesnâ€™t\n have &eacute;yebrows &amp;amp; "), "the mona lisa doesn't have éyebrows &");
+/// let text = "  The Mona Lisa doesnâ€™t\n have &eacute;yebrows &amp;amp; ";
+/// assert_eq!(mobileclip_text::clean(text), "the mona lisa doesn't have éyebrows &");
 /// ```
 pub fn clean(text: &str) -> String {
     let fixed = fix_text(text);

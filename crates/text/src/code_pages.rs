@@ -1,18 +1,20 @@
 //! The single-byte encodings whose mix-up with UTF-8 is repaired.
 //!
-//! The upper halves are Unicode's mapping files (the lower half is ASCII everywhere). The Windows pages are the "sloppy" ones of
-//! the web: a byte without a character stands for the control character of its number. They also have a byte for U+FFFD, 0x1A,
-//! so that text with a lost character can still be traced back; there U+001A has none.
+//! The upper halves are Unicode's mapping files (the lower half is ASCII everywhere). The Windows pages are
+//! the "sloppy" ones of the web: a byte without a character stands for the control character of its number.
+//! They also have a byte for U+FFFD, 0x1A, so that text with a lost character can still be traced back;
+//! there U+001A has none.
 
 /// One encoding: the characters of its bytes from 0x80 on.
 pub(crate) struct CodePage {
     upper: &'static [u16; 128],
     /// Whether byte 0x1A stands for U+FFFD.
     pub(crate) is_sloppy: bool,
-    /// Whether a UTF-8 sequence that lost a no-break space to a space may be mended. Not in MacRoman, where an en dash and a
-    /// space look like one.
+    /// Whether a UTF-8 sequence that lost a no-break space to a space may be mended. Not in MacRoman, where
+    /// an en dash and a space look like one.
     pub(crate) restores_a0: bool,
-    /// Whether the letters stand roughly where Latin-1 has them, so that they can hint at the role of a byte in UTF-8.
+    /// Whether the letters stand roughly where Latin-1 has them, so that they can hint at the role of a byte
+    /// in UTF-8.
     pub(crate) is_latin_1_like: bool,
 }
 

@@ -1,5 +1,5 @@
-//! HTML character references, as Python's `html.unescape` resolves them (HTML standard, 13.2.5.72 to 13.2.5.80, on text that is
-//! no attribute).
+//! HTML character references, as Python's `html.unescape` resolves them (HTML standard, 13.2.5.72 to
+//! 13.2.5.80, on text that is no attribute).
 
 use std::borrow::Cow;
 use std::collections::HashMap;

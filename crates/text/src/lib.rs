@@ -2,8 +2,8 @@
 //!
 //! A caption goes through three stages, each a module that answers one question:
 //!
-//! 1. [`clean`]: repair text that was decoded with the wrong encoding (as Python's `ftfy.fix_text` does by default), resolve
-//!    HTML character references twice, collapse white space, lower the case;
+//! 1. [`clean()`]: repair text that was decoded with the wrong encoding (as Python's `ftfy.fix_text` does by
+//!    default), resolve HTML character references twice, collapse white space, lower the case;
 //! 2. split the clean text into words, numbers and runs of punctuation, with CLIP's pattern;
 //! 3. byte-pair encode each of them with CLIP's 49,408 entries.
 //!

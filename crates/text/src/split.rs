@@ -8,8 +8,8 @@ use crate::vocabulary::{END_OF_TEXT_NAME, START_OF_TEXT_NAME};
 
 const CONTRACTIONS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
 
-/// COMBINING YPOGEGRAMMENI, a mark whose capital is a letter: without regard to case it is in none of the three classes, and the
-/// pattern passes over it.
+/// COMBINING YPOGEGRAMMENI, a mark whose capital is a letter: without regard to case it is in none of the
+/// three classes, and the pattern passes over it.
 const YPOGEGRAMMENI: char = '\u{345}';
 
 /// The matches of the pattern in `text`, in order.

@@ -13,7 +13,8 @@ pub const CONTEXT_LENGTH: usize = 77;
 
 /// CLIP's byte-pair encoder with the cleaning that open_clip puts before it.
 ///
-/// Building one takes under a millisecond (the vocabulary is in the program); it can be shared between threads.
+/// Building one takes under a millisecond (the vocabulary is in the program); it can be shared between
+/// threads.
 pub struct Tokenizer {
     ranks: Ranks,
 }
@@ -26,8 +27,8 @@ impl Tokenizer {
 
     /// The ids of a text of any length, between [`START_OF_TEXT`] and [`END_OF_TEXT`].
     ///
-    /// A `<start_of_text>` or `<end_of_text>` in the text itself becomes the mark's id, as in the reference: what follows the
-    /// latter does not reach the features.
+    /// A `<start_of_text>` or `<end_of_text>` in the text itself becomes the mark's id, as in the reference:
+    /// what follows the latter does not reach the features.
     ///
     /// ```
     /// let tokenizer = mobileclip_text::Tokenizer::new();
@@ -40,8 +41,8 @@ impl Tokenizer {
         ids
     }
 
-    /// The ids of a text, cut or padded to `context_length`: a text that is too long loses its end but keeps the end mark, a
-    /// shorter one is filled with 0 (which is also the id of `!` inside a word).
+    /// The ids of a text, cut or padded to `context_length`: a text that is too long loses its end but keeps
+    /// the end mark, a shorter one is filled with 0 (which is also the id of `!` inside a word).
     ///
     /// A `context_length` of 0 gives nothing, one of 1 the end mark alone.
     ///
@@ -62,12 +63,14 @@ impl Tokenizer {
         ids
     }
 
-    /// The text that ids stand for: their spellings joined, each end of a word a space, bytes that are not UTF-8 as U+FFFD (also
-    /// for an id outside the vocabulary). The marks appear as `<start_of_text>` and `<end_of_text>`.
+    /// The text that ids stand for: their spellings joined, each end of a word a space, bytes that are not
+    /// UTF-8 as U+FFFD (also for an id outside the vocabulary). The marks appear as `<start_of_text>` and
+    /// `<end_of_text>`.
     ///
     /// ```
     /// let tokenizer = mobileclip_text::Tokenizer::new();
-    /// assert_eq!(tokenizer.decode(&tokenizer.encode("It's 5 °C")), "<start_of_text>it 's 5 ° c <end_of_text>");
+    /// let ids = tokenizer.encode("It's 5 °C");
+    /// assert_eq!(tokenizer.decode(&ids), "<start_of_text>it 's 5 ° c <end_of_text>");
     /// ```
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut bytes = Vec::new();
@@ -77,8 +80,8 @@ impl Tokenizer {
         String::from_utf8_lossy(&bytes).replace(WORD_END, " ")
     }
 
-    /// The caption in a captioner's output: the first sentence without its full stop, between the last start mark and the
-    /// first end mark.
+    /// The caption in a captioner's output: the first sentence without its full stop, between the last start
+    /// mark and the first end mark.
     ///
     /// ```
     /// let tokenizer = mobileclip_text::Tokenizer::new();

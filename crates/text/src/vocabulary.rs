@@ -1,14 +1,15 @@
 //! The vocabulary: bytes, the same at the end of a word, the merges in order of their rank, two marks.
 //!
-//! An entry is known by its number alone. What it spells follows from the merges, so only they are stored: for each merge the
-//! ids of its two parts, little-endian `u16`s, in `data/merges.bin` (`tests/vocabulary.rs` derives the file from the published
-//! list of merges and compares).
+//! An entry is known by its number alone. What it spells follows from the merges, so only they are stored:
+//! for each merge the ids of its two parts, little-endian `u16`s, in `data/merges.bin`
+//! (`tests/vocabulary.rs` derives the file from the published list of merges and compares).
 
 /// Number of entries in the vocabulary; ids are smaller.
 pub const VOCABULARY_SIZE: usize = 49_408;
 /// Id of `<start_of_text>`, the first of every encoded text.
 pub const START_OF_TEXT: u32 = 49_406;
-/// Id of `<end_of_text>`, the largest id: the text tower reads its features at the first place where it stands.
+/// Id of `<end_of_text>`, the largest id: the text tower reads its features at the first place where it
+/// stands.
 pub const END_OF_TEXT: u32 = 49_407;
 
 /// What the end of a word looks like in the entries' spelling.
@@ -106,8 +107,8 @@ pub(crate) fn spell(id: u32, out: &mut Vec<u8>) {
     }
 }
 
-/// Which rank has the merge of a pair: a hash table with open addressing, since building a `HashMap` of this size would be
-/// the larger part of a program's start.
+/// Which rank has the merge of a pair: a hash table with open addressing, since building a `HashMap` of this
+/// size would be the larger part of a program's start.
 pub(crate) struct Ranks {
     slots: Vec<Slot>,
 }

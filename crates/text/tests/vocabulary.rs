@@ -14,7 +14,8 @@ fn in_crate(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The lines of the list that are used: behind the first, which is a comment, as many as the vocabulary has room for.
+/// The lines of the list that are used: behind the first, which is a comment, as many as the vocabulary has
+/// room for.
 fn published_merges() -> Vec<(String, String)> {
     let mut text = String::new();
     let file = File::open(in_crate("../../golden/tokens/bpe_simple_vocab_16e6.txt.gz")).unwrap();
@@ -23,8 +24,8 @@ fn published_merges() -> Vec<(String, String)> {
     lines.map(|line| line.split_once(' ').unwrap()).map(|(left, right)| (left.into(), right.into())).collect()
 }
 
-/// The characters that stand for the bytes, in the vocabulary's order: the printable ones for themselves, then the others
-/// as U+0100, U+0101, ...
+/// The characters that stand for the bytes, in the vocabulary's order: the printable ones for themselves,
+/// then the others as U+0100, U+0101, ...
 fn alphabet() -> Vec<(u8, char)> {
     let is_printable = |byte: &u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let printable = (0..=255).filter(is_printable).map(|byte| (byte, char::from(byte)));

@@ -1,5 +1,5 @@
-//! Does a text look like mojibake? The heuristic of ftfy's `badness.py`: juxtapositions of characters that are likelier to come
-//! from a wrong encoding than from a writer.
+//! Does a text look like mojibake? The heuristic of ftfy's `badness.py`: juxtapositions of characters that
+//! are likelier to come from a wrong encoding than from a writer.
 
 use super::mojibake::{
     ASCII_LOWER, ASCII_UPPER, BAD, BOX, C1, COMMON, CURRENCY, Classes, END_PUNCTUATION, KAOMOJI, LAW,

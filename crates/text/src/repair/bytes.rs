@@ -12,7 +12,8 @@ fn is_letter_continuation(byte: u8) -> bool {
     is_continuation(byte) && byte != 0x85 && byte != 0xa0
 }
 
-/// Length of a UTF-8 sequence at the start of `bytes` in which a space stands for the byte A0, if what it would become is likely.
+/// Length of a UTF-8 sequence at the start of `bytes` in which a space stands for the byte A0, if what it
+/// would become is likely.
 fn altered_sequence(bytes: &[u8]) -> Option<usize> {
     match *bytes {
         [0xc2 | 0xc3 | 0xc5 | 0xce | 0xd0 | 0xd9, b' ', ..] => Some(2),
@@ -28,7 +29,8 @@ fn altered_sequence(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Whether `à ` stands here as a word of its own, so that its space is kept. Portuguese joins it: às, àquele, àquela, àquilo.
+/// Whether `à ` stands here as a word of its own, so that its space is kept. Portuguese joins it: às,
+/// àquele, àquela, àquilo.
 fn is_a_grave_word(bytes: &[u8]) -> bool {
     const JOINED: [&[u8]; 5] = [b" ", b"quele", b"quela", b"quilo", b"s "];
     bytes.strip_prefix(b"\xc3 ").is_some_and(|after| !JOINED.iter().any(|word| after.starts_with(word)))
@@ -61,8 +63,8 @@ pub(super) fn restore_byte_a0(bytes: Vec<u8>) -> Vec<u8> {
     spaced
 }
 
-/// Length of a UTF-8 or CESU-8 sequence at the start of `bytes` that lost a byte: 1A stands for one that was replaced, `?` may, but
-/// only once.
+/// Length of a UTF-8 or CESU-8 sequence at the start of `bytes` that lost a byte: 1A stands for one that was
+/// replaced, `?` may, but only once.
 fn lossy_sequence(bytes: &[u8]) -> Option<usize> {
     let lost = |byte: u8| matches!(byte, 0x1a | b'?');
     let maybe = |byte: u8| byte == 0x1a || is_continuation(byte);
@@ -108,8 +110,8 @@ pub(super) fn replace_lossy_sequences(bytes: Vec<u8>) -> Vec<u8> {
     out
 }
 
-/// Decode UTF-8; where only the variants have such bytes, also surrogate pairs that were encoded each for itself (CESU-8) and
-/// U+0000 as C0 80 (Java).
+/// Decode UTF-8; where only the variants have such bytes, also surrogate pairs that were encoded each for
+/// itself (CESU-8) and U+0000 as C0 80 (Java).
 pub(super) fn decode_utf8(bytes: Vec<u8>) -> Option<String> {
     if bytes.iter().any(|byte| matches!(byte, 0xed | 0xc0)) {
         decode_utf8_variants(&bytes)
@@ -143,8 +145,9 @@ fn is_variant(bytes: &[u8], at: usize) -> bool {
     }
 }
 
-/// The character of a variant sequence and its length. ftfy finds these with regular expressions in which `$` stands for a cut-off
-/// end, and `$` also matches before a last line feed, so that one is eaten as if it were the sequence's last byte; so it is here.
+/// The character of a variant sequence and its length. ftfy finds these with regular expressions in which
+/// `$` stands for a cut-off end, and `$` also matches before a last line feed, so that one is eaten as if it
+/// were the sequence's last byte; so it is here.
 fn decode_variant(bytes: &[u8]) -> Option<(char, usize)> {
     match *bytes {
         [0xc0, 0x80, ..] | [0xc0, b'\n'] => Some(('\0', 2)),

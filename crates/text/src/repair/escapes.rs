@@ -1,4 +1,5 @@
-//! HTML references in text that may or may not be HTML: stricter than a browser, since "this&not that" is no escape.
+//! HTML references in text that may or may not be HTML: stricter than a browser, since "this&not that" is no
+//! escape.
 
 use crate::html::{longest_named, named, numeric, parse_code};
 
@@ -9,20 +10,70 @@ const MAX_NAME_BYTES: usize = 24;
 pub(super) fn unescape_html(text: &str) -> Option<String> {
     let mut out = String::new();
     let mut copied = 0;
-    let mut from = 0;
-    while let Some(at) = text.get(from..).and_then(|rest| rest.find('&')).map(|at| from + at) {
-        from = at + 1;
-        let Some(reference) = reference_at(text, at) else { continue };
-        if let Some(value) = resolve(reference) {
-            out.push_str(text.get(copied..at).unwrap_or_default());
-            out.push_str(&value);
-            copied = at + reference.len();
-        }
-        from = at + reference.len();
+    for reference in references(text) {
+        out.push_str(text.get(copied..reference.at).unwrap_or_default());
+        out.push_str(&reference.value);
+        copied = reference.end;
     }
     (copied > 0).then(|| {
         out.push_str(text.get(copied..).unwrap_or_default());
         out
+    })
+}
+
+/// Rounds that a chain keeps of those ahead of it: the characters next to it that the steps look at, up to
+/// six, then stay the same.
+const ROUNDS_KEPT: usize = 3;
+
+/// Do many rounds of unescaping at once, for text that was escaped over and over: in `&amp;amp;amp;amp;`
+/// each round takes one `amp;` away. `None` if there is more ahead than such chains, each of the same links
+/// and longer than [`ROUNDS_KEPT`]; else the text of the last round before something else can happen. Right
+/// only if no other step has anything to do with `text`.
+pub(super) fn shorten_chains(text: &str) -> Option<String> {
+    let mut chains = Vec::new();
+    for reference in references(text) {
+        let links = text.get(reference.at + 1..).filter(|_| reference.value == "&")?;
+        let link = text.get(reference.at + 1..reference.end)?;
+        let length =
+            links.as_bytes().chunks_exact(link.len()).take_while(|&next| next == link.as_bytes()).count();
+        chains.push((reference.at + 1, link.len(), length));
+    }
+    let rounds = chains
+        .iter()
+        .map(|&(_, _, length)| length)
+        .min()?
+        .checked_sub(ROUNDS_KEPT)
+        .filter(|&rounds| rounds > 0)?;
+    let mut out = String::with_capacity(text.len());
+    let mut copied = 0;
+    for (at, link_bytes, _) in chains {
+        out.push_str(text.get(copied..at)?);
+        copied = at + rounds * link_bytes;
+    }
+    out.push_str(text.get(copied..)?);
+    Some(out)
+}
+
+/// A reference and what it stands for.
+struct Reference {
+    at: usize,
+    end: usize,
+    value: String,
+}
+
+/// The references in `text` that can be resolved.
+fn references(text: &str) -> impl Iterator<Item = Reference> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let at = from + text.get(from..)?.find('&')?;
+            from = at + 1;
+            let Some(reference) = reference_at(text, at) else { continue };
+            from = at + reference.len();
+            if let Some(value) = resolve(reference) {
+                return Some(Reference { at, end: from, value });
+            }
+        }
     })
 }
 
@@ -59,7 +110,8 @@ fn resolve(reference: &str) -> Option<String> {
     (value != ";").then_some(value)
 }
 
-/// A name that the standard writes in small letters, in capitals, unless a browser would read something in it as it is.
+/// A name that the standard writes in small letters, in capitals, unless a browser would read something in
+/// it as it is.
 fn resolve_capitals(reference: &str) -> Option<String> {
     if reference.bytes().any(|byte| byte.is_ascii_lowercase()) || longest_named(reference).is_some() {
         return None;

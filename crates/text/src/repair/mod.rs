@@ -1,5 +1,5 @@
-//! Repair of text that was decoded, escaped or typeset wrongly: the default steps of ftfy 6.3.1's `fix_text` (Robyn Speer,
-//! Apache-2.0), reimplemented; see the crate's `NOTICE`.
+//! Repair of text that was decoded, escaped or typeset wrongly: the default steps of ftfy 6.3.1's `fix_text`
+//! (Robyn Speer, Apache-2.0), reimplemented; see the crate's `NOTICE`.
 
 mod badness;
 mod bytes;
@@ -17,7 +17,7 @@ use characters::{
 };
 use effort::Effort;
 use encoding::fix_encoding;
-use escapes::unescape_html;
+use escapes::{shorten_chains, unescape_html};
 
 /// Longest piece that is looked at as a whole, in characters.
 const MAX_SEGMENT_CHARS: usize = 1_000_000;
@@ -38,9 +38,14 @@ pub(crate) fn fix_text(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether no step has anything to do: the usual caption, found out at the speed of memory.
+/// Whether no step has anything to do: the usual caption.
 fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'%' | b'\''..=b'~' | b'\t' | b'\n' | b'\x0c'))
+    text.bytes().all(|byte| is_inert(byte) && byte != b'&')
+}
+
+/// Whether no step but the unescaping of HTML has to do with text of such bytes.
+fn is_inert(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\x0c')
 }
 
 /// `line` in pieces of at most [`MAX_SEGMENT_CHARS`] characters.
@@ -62,18 +67,30 @@ fn fix_segment<'a>(segment: &'a str, unescapes: bool, effort: &mut Effort) -> Co
         if unescapes {
             text = apply(text, unescape_html);
         }
-        text = apply(text, |text| fix_encoding(text, effort));
-        if !text.is_ascii() {
-            for step in [fix_c1_controls, fix_latin_ligatures, fix_character_width, uncurl_quotes] {
-                text = apply(text, step);
-            }
-        }
-        for step in [fix_line_breaks, remove_terminal_escapes, remove_control_chars, normalize] {
-            text = apply(text, step);
+        let unescaped = text.clone();
+        if !text.bytes().all(is_inert) {
+            text = fix_characters(text, effort);
         }
         if text == before {
             break;
         }
+        if text == unescaped {
+            text = apply(text, shorten_chains);
+        }
+    }
+    text
+}
+
+/// Apply all steps but the unescaping of HTML once.
+fn fix_characters<'a>(text: Cow<'a, str>, effort: &mut Effort) -> Cow<'a, str> {
+    let mut text = apply(text, |text| fix_encoding(text, effort));
+    if !text.is_ascii() {
+        for step in [fix_c1_controls, fix_latin_ligatures, fix_character_width, uncurl_quotes] {
+            text = apply(text, step);
+        }
+    }
+    for step in [fix_line_breaks, remove_terminal_escapes, remove_control_chars, normalize] {
+        text = apply(text, step);
     }
     text
 }

@@ -1,7 +1,7 @@
-//! The characters that occur in mojibake: what each may be in UTF-8 read with the wrong encoding, and how suspect it is where.
+//! The characters that occur in mojibake: what each may be in UTF-8 read with the wrong encoding, and how
+//! suspect it is where.
 
 use std::array::from_fn;
-use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
 use crate::code_pages::{CODE_PAGES, CodePage, PAGES};
@@ -38,226 +38,36 @@ pub(super) const CONTINUATION: Classes = 1 << 20;
 /// The same without those that often stand for themselves.
 pub(super) const STRICT_CONTINUATION: Classes = 1 << 21;
 
-/// Members of the classes as ftfy draws them (`MOJIBAKE_CATEGORIES`).
-const MEMBERS: [(Classes, &[RangeInclusive<u32>]); 14] = [
-    (
-        COMMON,
-        &[
-            0x00a0..=0x00a0,
-            0x00ad..=0x00ad,
-            0x00b4..=0x00b4,
-            0x00b7..=0x00b7,
-            0x2013..=0x2015,
-            0x2019..=0x2019,
-            0x2026..=0x2026,
-        ],
-    ),
-    (C1, &[0x0080..=0x009f]),
-    (
-        BAD,
-        &[
-            0x00a4..=0x00a4,
-            0x00a6..=0x00a6,
-            0x00a8..=0x00a8,
-            0x00aa..=0x00aa,
-            0x00ac..=0x00ac,
-            0x00af..=0x00af,
-            0x00b8..=0x00b8,
-            0x00ba..=0x00ba,
-            0x0192..=0x0192,
-            0x02c6..=0x02c7,
-            0x02d8..=0x02d8,
-            0x02db..=0x02dc,
-            0x2020..=0x2021,
-            0x2030..=0x2030,
-            0x2310..=0x2310,
-            0x25ca..=0x25ca,
-            0xfffd..=0xfffd,
-        ],
-    ),
-    (LAW, &[0x00a7..=0x00a7, 0x00b6..=0x00b6]),
-    (CURRENCY, &[0x00a2..=0x00a3, 0x00a5..=0x00a5, 0x20a7..=0x20a7, 0x20ac..=0x20ac]),
-    (
-        START_PUNCTUATION,
-        &[
-            0x00a1..=0x00a1,
-            0x00a9..=0x00a9,
-            0x00ab..=0x00ab,
-            0x00bf..=0x00bf,
-            0x0384..=0x0385,
-            0x2018..=0x2018,
-            0x201a..=0x201a,
-            0x201c..=0x201c,
-            0x201e..=0x201e,
-            0x2022..=0x2022,
-            0x2039..=0x2039,
-            0xf8ff..=0xf8ff,
-        ],
-    ),
-    (
-        END_PUNCTUATION,
-        &[
-            0x00ae..=0x00ae,
-            0x00bb..=0x00bb,
-            0x02dd..=0x02dd,
-            0x201d..=0x201d,
-            0x203a..=0x203a,
-            0x2122..=0x2122,
-        ],
-    ),
-    (
-        NUMERIC,
-        &[
-            0x00b1..=0x00b3,
-            0x00b5..=0x00b5,
-            0x00b9..=0x00b9,
-            0x00bc..=0x00be,
-            0x00d7..=0x00d7,
-            0x00f7..=0x00f7,
-            0x2044..=0x2044,
-            0x2116..=0x2116,
-            0x2202..=0x2202,
-            0x2206..=0x2206,
-            0x220f..=0x220f,
-            0x2211..=0x2211,
-            0x221a..=0x221a,
-            0x221e..=0x221e,
-            0x2229..=0x2229,
-            0x222b..=0x222b,
-            0x2248..=0x2248,
-            0x2260..=0x2261,
-            0x2264..=0x2265,
-        ],
-    ),
-    (
-        KAOMOJI,
-        &[
-            0x00b0..=0x00b0,
-            0x00d2..=0x00d6,
-            0x00d9..=0x00dc,
-            0x00f2..=0x00f6,
-            0x00f8..=0x00fc,
-            0x014c..=0x014c,
-            0x0150..=0x0150,
-            0x016a..=0x016a,
-            0x0172..=0x0172,
-        ],
-    ),
-    (
-        UPPER_ACCENTED,
-        &[
-            0x00c0..=0x00d1,
-            0x00d8..=0x00d8,
-            0x00dc..=0x00dd,
-            0x0100..=0x0100,
-            0x0102..=0x0102,
-            0x0104..=0x0104,
-            0x0106..=0x0106,
-            0x010c..=0x010c,
-            0x010e..=0x010e,
-            0x0110..=0x0110,
-            0x0112..=0x0112,
-            0x0116..=0x0116,
-            0x0118..=0x0118,
-            0x011a..=0x011a,
-            0x011e..=0x011e,
-            0x0122..=0x0122,
-            0x012a..=0x012a,
-            0x0130..=0x0130,
-            0x0136..=0x0136,
-            0x0139..=0x0139,
-            0x013b..=0x013b,
-            0x013d..=0x013d,
-            0x0141..=0x0141,
-            0x0143..=0x0143,
-            0x0145..=0x0145,
-            0x0147..=0x0147,
-            0x0152..=0x0152,
-            0x0158..=0x0158,
-            0x015a..=0x015a,
-            0x015e..=0x015e,
-            0x0160..=0x0160,
-            0x0162..=0x0162,
-            0x0164..=0x0164,
-            0x016e..=0x016e,
-            0x0170..=0x0170,
-            0x0178..=0x0179,
-            0x017b..=0x017b,
-            0x017d..=0x017d,
-            0x0490..=0x0490,
-        ],
-    ),
-    (
-        LOWER_ACCENTED,
-        &[
-            0x00df..=0x00f1,
-            0x00fc..=0x00fc,
-            0x0101..=0x0101,
-            0x0103..=0x0103,
-            0x0105..=0x0105,
-            0x0107..=0x0107,
-            0x010d..=0x010d,
-            0x010f..=0x010f,
-            0x0111..=0x0111,
-            0x0113..=0x0113,
-            0x0117..=0x0117,
-            0x0119..=0x0119,
-            0x011b..=0x011b,
-            0x011f..=0x011f,
-            0x0123..=0x0123,
-            0x012b..=0x012b,
-            0x012f..=0x012f,
-            0x0137..=0x0137,
-            0x013a..=0x013a,
-            0x013c..=0x013c,
-            0x013e..=0x013e,
-            0x0142..=0x0142,
-            0x0153..=0x0153,
-            0x0155..=0x0155,
-            0x015b..=0x015b,
-            0x015f..=0x015f,
-            0x0161..=0x0161,
-            0x0165..=0x0165,
-            0x017a..=0x017a,
-            0x017c..=0x017c,
-            0x017e..=0x017e,
-            0x0491..=0x0491,
-            0xfb01..=0xfb02,
-        ],
-    ),
-    (
-        UPPER_COMMON,
-        &[
-            0x00de..=0x00de,
-            0x0386..=0x0386,
-            0x0388..=0x038a,
-            0x038c..=0x038c,
-            0x038e..=0x038f,
-            0x0391..=0x03ab,
-            0x0401..=0x042f,
-        ],
-    ),
-    (LOWER_COMMON, &[0x03ac..=0x03c9, 0x0430..=0x045f]),
-    (
-        BOX,
-        &[
-            0x2502..=0x2502,
-            0x250c..=0x250c,
-            0x2510..=0x2510,
-            0x2518..=0x2518,
-            0x251c..=0x251c,
-            0x2524..=0x2524,
-            0x252c..=0x252c,
-            0x253c..=0x253c,
-            0x2550..=0x256c,
-            0x2580..=0x2580,
-            0x2584..=0x2584,
-            0x2588..=0x2588,
-            0x258c..=0x258c,
-            0x2590..=0x2593,
-        ],
-    ),
+/// Members of the classes as ftfy draws them (`MOJIBAKE_CATEGORIES`); a hyphen stands between the ends of a
+/// range.
+const MEMBERS: [(Classes, &str); 14] = [
+    (COMMON, "\u{a0}\u{ad}´·–-―’…"),
+    (C1, "\u{80}-\u{9f}"),
+    (BAD, "¤¦¨ª¬¯¸ºƒ\u{2c6}\u{2c7}\u{2d8}\u{2db}\u{2dc}†‡‰⌐◊\u{fffd}"),
+    (LAW, "§¶"),
+    (CURRENCY, "¢£¥₧€"),
+    (START_PUNCTUATION, "¡©«¿΄΅‘‚“„•‹\u{f8ff}"),
+    (END_PUNCTUATION, "®»\u{2dd}”›™"),
+    (NUMERIC, "±-³µ¹¼-¾×÷⁄№∂∆∏∑√∞∩∫≈≠≡≤≥"),
+    (KAOMOJI, "°Ò-ÖÙ-Üò-öø-üŌŐŪŲ"),
+    (UPPER_ACCENTED, "À-ÑØÜÝĀĂĄĆČĎĐĒĖĘĚĞĢĪİĶĹĻĽŁŃŅŇŒŘŚŞŠŢŤŮŰŸŹŻŽҐ"),
+    (LOWER_ACCENTED, "ß-ñüāăąćčďđēėęěğģīįķĺļľłœŕśşšťźżžґﬁﬂ"),
+    (UPPER_COMMON, "ÞΆΈ-ΊΌΎΏΑ-ΫЁ-Я"),
+    (LOWER_COMMON, "ά-ωа-џ"),
+    (BOX, "│┌┐┘├┤┬┼═-╬▀▄█▌▐-▓"),
 ];
+
+/// The code points that an entry of [`MEMBERS`] lists.
+fn members(list: &str) -> impl Iterator<Item = u32> {
+    let mut chars = list.chars().peekable();
+    std::iter::from_fn(move || {
+        let first = u32::from(chars.next()?);
+        let is_range = chars.next_if_eq(&'-').is_some();
+        let last = if is_range { u32::from(chars.next()?) } else { first };
+        Some(first..=last)
+    })
+    .flatten()
+}
 
 /// Continuations that often stand for themselves: dashes, quotation marks, bullet, ellipsis.
 const LENIENT: [char; 11] = ['–', '—', '―', '‘', '’', '‚', '“', '”', '„', '•', '…'];
@@ -281,6 +91,8 @@ impl Mojibake {
     }
 }
 
+static UNKNOWN: Mojibake = Mojibake { classes: 0, pages: 0, bytes: [0; PAGES] };
+
 /// The characters up to U+FFFF in blocks of 256; most blocks are the first, which is empty.
 struct Table {
     block_of: [u8; 256],
@@ -288,6 +100,15 @@ struct Table {
 }
 
 impl Table {
+    fn get(&self, c: char) -> &Mojibake {
+        let code = u32::from(c);
+        let block = self.block_of.get((code >> 8) as usize).copied().unwrap_or(0);
+        match self.blocks.get(usize::from(block)) {
+            Some(block) => &block[(code & 0xff) as usize],
+            None => &UNKNOWN,
+        }
+    }
+
     fn entry(&mut self, code: u32) -> Option<&mut Mojibake> {
         let block = self.block_of.get_mut((code >> 8) as usize)?;
         if *block == 0 {
@@ -335,8 +156,8 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     for (index, page) in CODE_PAGES.iter().enumerate() {
         table.add_page(index, page);
     }
-    for (class, ranges) in MEMBERS {
-        for code in ranges.iter().cloned().flatten() {
+    for (class, list) in MEMBERS {
+        for code in members(list) {
             table.add_classes(code, class);
         }
     }
@@ -355,18 +176,16 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
 });
 
 /// What is known of `c`; nothing of most characters.
-pub(super) fn lookup(c: char) -> Mojibake {
-    let code = u32::from(c);
-    let table = &*TABLE;
-    let block = table.block_of.get((code >> 8) as usize).copied().unwrap_or(0);
-    table.blocks.get(usize::from(block)).map_or(Mojibake::default(), |block| block[(code & 0xff) as usize])
+pub(super) fn lookup(c: char) -> &'static Mojibake {
+    TABLE.get(c)
 }
 
 /// The code pages from which all of `text` could have been decoded.
 pub(super) fn possible_pages(text: &str) -> [bool; PAGES] {
+    let table = &*TABLE;
     let mut pages = u16::MAX;
     for c in text.chars() {
-        pages &= lookup(c).pages;
+        pages &= table.get(c).pages;
         if pages == 0 {
             break;
         }
@@ -376,5 +195,6 @@ pub(super) fn possible_pages(text: &str) -> [bool; PAGES] {
 
 /// `text` in a code page that has all its characters.
 pub(super) fn encode(text: &str, page: usize) -> Vec<u8> {
-    text.chars().map(|c| lookup(c).bytes.get(page).copied().unwrap_or(b'?')).collect()
+    let table = &*TABLE;
+    text.chars().map(|c| table.get(c).bytes.get(page).copied().unwrap_or(b'?')).collect()
 }

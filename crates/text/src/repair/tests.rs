@@ -41,3 +41,18 @@ fn repairs_by_kind() {
         assert_eq!(fix_text(broken), fixed, "{broken:?}");
     }
 }
+
+/// Shortening a chain gives what the rounds would have given one by one.
+#[test]
+fn chains_are_shortened_only_where_nothing_else_happens() {
+    for levels in 1..40 {
+        let links = "amp;".repeat(levels);
+        assert_eq!(fix_text(&format!("&{links}lt;")), "<", "{levels}");
+        // The other reference becomes mojibake first, which is repaired while the chain is there.
+        assert_eq!(fix_text(&format!("&{links}eacute; &amp;Atilde;&copy;")), "é é", "{levels}");
+        assert_eq!(fix_text(&format!("&{links}#38;{links}x")), "&x", "{levels}");
+    }
+    assert_eq!(shorten_chains("&amp;amp;amp;"), None);
+    assert_eq!(shorten_chains("&amp;amp;amp;amp;amp; &bogus;").as_deref(), Some("&amp;amp;amp; &bogus;"));
+    assert_eq!(shorten_chains("&amp;amp;amp;amp;amp; &lt;"), None);
+}

@@ -1,9 +1,11 @@
 //! Dense convolutions: stems and patch embeddings.
 //!
 //! Windows of a few output pixels at a time are gathered into scratch memory in the blocked layout and multiplied as in
-//! [`PackedGemm`]; the whole image is never unfolded.
+//! [`PackedGemm`]; the whole image is never unfolded. Where windows are near each other (stems), only the rows under them are
+//! copied, with their padding, and multiplied in place.
 
 use crate::activation::Activation;
+use crate::gemm::rows::Windows;
 use crate::gemm::{PackedGemm, Residual};
 use crate::isa::Isa;
 use crate::map::{Map, MapMut, MapRef};
@@ -132,7 +134,20 @@ impl PackedConv {
         assert!(at_once > 0, "scratch is smaller than one window");
         let (mut rest, mut pixel) = (out, first_pixel);
         while rest.pixels() > 0 {
-            let n = rest.pixels().min(at_once);
+            let mut n = rest.pixels().min(at_once);
+            if let ConvInput::Planar { data, .. } = input
+                && PackedGemm::has_windows(self.shape.stride)
+                && self.shape.stride <= self.shape.kernel[1]
+            {
+                let (y, x) = (pixel / out_width, pixel % out_width);
+                n = n.min(out_width - x);
+                let (part, after) = rest.split_at_pixel(n);
+                rest = after;
+                let windows = self.copy_rows(data, height, width, y, x, n, scratch);
+                self.gemm.run_windows(&windows, activation, part);
+                pixel += n;
+                continue;
+            }
             let (part, after) = rest.split_at_pixel(n);
             rest = after;
             let map = Map::tokens(self.gemm.k(), n);
@@ -150,6 +165,39 @@ impl PackedConv {
             self.gemm.run(windows, &[], 0..self.gemm.panels(), activation, Residual::None, part);
             pixel += n;
         }
+    }
+
+    /// Copies what is under the windows of the n outputs from (y, x) on.
+    fn copy_rows<'a>(
+        &self,
+        data: &[f32],
+        height: usize,
+        width: usize,
+        y: usize,
+        x: usize,
+        n: usize,
+        scratch: &'a mut [f32],
+    ) -> Windows<'a> {
+        let ConvShape { inputs, kernel: [rows, columns], stride, padding, .. } = self.shape;
+        // Not longer than n gathered windows, as the stride is at most a row of a window.
+        let len = (n - 1) * stride + columns;
+        let (count, left) = (inputs * rows, x * stride);
+        for (i, out) in scratch[..count * len].chunks_exact_mut(len).enumerate() {
+            let row = (y * stride + i % rows).wrapping_sub(padding);
+            if row >= height {
+                out.fill(0.0);
+                continue;
+            }
+            let line = &data[(i / rows * height + row) * width..][..width];
+            // Columns left - padding .. left - padding + len of the image.
+            let before = padding.saturating_sub(left).min(len);
+            let start = (left + before - padding).min(width);
+            let inside = (len - before).min(width - start);
+            out[..before].fill(0.0);
+            out[before..before + inside].copy_from_slice(&line[start..start + inside]);
+            out[before + inside..].fill(0.0);
+        }
+        Windows { rows: &scratch[..count * len], count, stride: len, columns, step: stride }
     }
 
     /// Copies the window of output (y, x) to pixel i of n.

@@ -158,7 +158,6 @@ impl Depthwise {
                     (3, 1, 2) => self.isa.run(Fast::<3, 1, true>(job)),
                     (7, 1, 1) => self.isa.run(Fast::<7, 1, false>(job)),
                     (7, 2, 2) => self.isa.run(Fast::<7, 2, true>(job)),
-                    (11, 1, 1) => self.isa.run(Fast::<11, 1, false>(job)),
                     _ => self.isa.run(General(job)),
                 }
             }
@@ -314,6 +313,10 @@ impl Kernel for General {
                 let x = job.x.add(y * job.stride * job.x_row);
                 let out = job.out.add(y * job.out_row);
                 let mut at = 0;
+                while const { S::SHAPE.segment >= 8 } && at + 8 <= job.width {
+                    job.general::<S, 8>(s, x.add(at * job.stride * LANES), out.add(at * LANES));
+                    at += 8;
+                }
                 while at + 4 <= job.width {
                     job.general::<S, 4>(s, x.add(at * job.stride * LANES), out.add(at * LANES));
                     at += 4;

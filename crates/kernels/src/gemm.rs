@@ -5,6 +5,7 @@
 //! may divide either. Each output element is one chain of multiply-adds over rising k whatever tile it falls into: bits do
 //! not depend on how calls are divided. (Winograd panels combine two rows of a call: there, fix the pixel ranges.)
 
+pub(crate) mod rows;
 pub(crate) mod tile;
 mod winograd;
 

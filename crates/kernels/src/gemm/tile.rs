@@ -163,24 +163,28 @@ pub(crate) unsafe fn multiply<S: Simd, const R: usize, const W: usize>(
 ) {
     // SAFETY: by the caller.
     unsafe {
-        for _ in 0..k_blocks {
-            for _ in 0..LANES / UNROLL {
-                for k in 0..UNROLL {
-                    let mut b = [s.zero(); W];
-                    for w in 0..W {
-                        b[w] = s.load(weights.add(w * LANES));
-                    }
-                    for r in 0..R {
-                        let x = s.splat(*a.add(r * LANES + k));
-                        for w in 0..W {
-                            acc[r][w] = s.fma(x, b[w], acc[r][w]);
-                        }
-                    }
-                    *weights = weights.add(W * LANES);
+        // One loop, not two nested ones: of those, the compiler unrolls small inner ones and keeps `acc` in memory.
+        let mut left_in_block = LANES / UNROLL;
+        for _ in 0..k_blocks * (LANES / UNROLL) {
+            for k in 0..UNROLL {
+                let mut b = [s.zero(); W];
+                for w in 0..W {
+                    b[w] = s.load(weights.add(w * LANES));
                 }
-                a = a.add(UNROLL);
+                for r in 0..R {
+                    let x = s.splat(*a.add(r * LANES + k));
+                    for w in 0..W {
+                        acc[r][w] = s.fma(x, b[w], acc[r][w]);
+                    }
+                }
+                *weights = weights.add(W * LANES);
             }
-            a = a.wrapping_add(a_stride).wrapping_sub(LANES);
+            left_in_block -= 1;
+            if left_in_block == 0 {
+                left_in_block = LANES / UNROLL;
+                a = a.wrapping_add(a_stride).wrapping_sub(LANES);
+            }
+            a = a.wrapping_add(UNROLL);
         }
     }
 }

@@ -92,9 +92,8 @@ impl Simd for Scalar {
     #[inline(always)]
     fn first(self, n: usize, a: Self::V, b: Self::V) -> Self::V {
         let mut out = b;
-        for i in 0..n.min(LANES) {
-            out[i] = a[i];
-        }
+        let n = n.min(LANES);
+        out[..n].copy_from_slice(&a[..n]);
         out
     }
     #[inline(always)]

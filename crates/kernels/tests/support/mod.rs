@@ -78,11 +78,11 @@ pub fn close(got: &[f32], expected: &[f64], bound: impl Fn(usize) -> f64, what: 
     let mut worst = (0.0, 0);
     for i in 0..got.len() {
         let ratio = (f64::from(got[i]) - expected[i]).abs() / bound(i).max(f64::MIN_POSITIVE);
-        if !(ratio <= worst.0) {
+        if ratio > worst.0 || ratio.is_nan() {
             worst = (ratio, i);
         }
     }
-    let (ratio, i) = worst;
+    let (ratio, i): (f64, usize) = worst;
     assert!(
         ratio <= 1.0,
         "{what}: index {i}: expected {}, got {}, error {:e} is {ratio:.2} times the bound",

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use mobileclip_arch::{Dialect, Form, Preprocess, TensorSpec, Variant, Weights};
+use mobileclip_arch::{Dialect, Form, Image, Preprocess, Stem, TensorSpec, Variant, Weights};
 
 use crate::detect;
 use crate::dialect::Canonical;
@@ -110,10 +110,7 @@ impl Checkpoint {
             warnings.extend(contradictions(&preprocess, &variant));
         }
         if found.fit.zero_bias {
-            warnings.push(
-                "the image projection's bias is zeros: weights of the first package, or converted from it"
-                    .into(),
-            );
+            warnings.push(zero_bias_warning(&variant));
         }
         warnings.extend(file.notes().iter().cloned());
         let index = found.fit.places.iter().enumerate().map(|(i, p)| (p.spec.name.clone(), i)).collect();
@@ -190,6 +187,19 @@ impl Checkpoint {
             Some(error) => Err(error),
         }
     }
+}
+
+/// What zeros for the projection's bias mean: the first package has no such bias.
+fn zero_bias_warning(variant: &Variant) -> String {
+    let mut text = "the image projection's bias is zeros: weights of the first package, or converted from it"
+        .to_string();
+    if let Image::TimmVit(vit) = &variant.image
+        && matches!(vit.stem, Stem::Convolutional { padding: 0, .. })
+    {
+        text +=
+            ", which pads the first convolution; if it trained them, the variant is its own (mobileclip_b)";
+    }
+    text
 }
 
 fn contradictions(used: &Preprocess, variant: &Variant) -> Vec<String> {

@@ -169,10 +169,11 @@ impl Listing {
     /// How many are kept for messages.
     pub const KEPT: usize = 10;
 
-    pub(crate) fn push(&mut self, line: String) {
+    /// Counts a line; it is made only if it is kept, since most variants that are tried do not fit in most of their tensors.
+    pub(crate) fn push(&mut self, line: impl FnOnce() -> String) {
         self.total += 1;
         if self.first.len() < Self::KEPT {
-            self.first.push(line);
+            self.first.push(line());
         }
     }
 
@@ -190,7 +191,7 @@ impl Listing {
 impl<S: Into<String>> FromIterator<S> for Listing {
     fn from_iter<I: IntoIterator<Item = S>>(lines: I) -> Listing {
         let mut listing = Listing::default();
-        lines.into_iter().for_each(|line| listing.push(line.into()));
+        lines.into_iter().for_each(|line| listing.push(|| line.into()));
         listing
     }
 }

@@ -73,12 +73,12 @@ fn lay(file: &TensorFile, names: &Canonical, manifest: &Manifest, form: Form) ->
                 // Never read by inference, and some tools drop integers.
                 places.push(Place { spec: spec.clone(), origin: Origin::Zeros });
             } else {
-                misfit.missing.push(format!("`{}`", spec.name));
+                misfit.missing.push(|| format!("`{}`", spec.name));
             }
             continue;
         };
-        let found = file.get(&source.name).map(|t| t.shape().to_vec()).unwrap_or_default();
-        if fits(&found, &spec.shape, source.how) {
+        let found = file.get(&source.name).map_or(&[][..], |t| t.shape());
+        if fits(found, &spec.shape, source.how) {
             let stored = source.name.clone();
             let origin = match source.how {
                 How::Same | How::Reshape => Origin::Stored(stored),
@@ -86,11 +86,9 @@ fn lay(file: &TensorFile, names: &Canonical, manifest: &Manifest, form: Form) ->
             };
             places.push(Place { spec: spec.clone(), origin });
         } else {
-            misfit.misshapen.push(format!(
-                "`{}`: {found:?} instead of {:?}",
-                source.name,
-                stored_shape(spec, source.how)
-            ));
+            misfit.misshapen.push(|| {
+                format!("`{}`: {found:?} instead of {:?}", source.name, stored_shape(spec, source.how))
+            });
         }
     }
     let extra: BTreeMap<&str, &str> = names
@@ -107,7 +105,7 @@ fn lay(file: &TensorFile, names: &Canonical, manifest: &Manifest, form: Form) ->
             zero_bias = true;
             continue;
         }
-        misfit.extra.push(format!("`{stored}`"));
+        misfit.extra.push(|| format!("`{stored}`"));
     }
     Ok(Fit { form, places, misfit, zero_bias })
 }

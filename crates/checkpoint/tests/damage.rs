@@ -207,3 +207,45 @@ fn a_name_that_stands_twice_is_an_error() {
         decode("twice.pt", zip(&[("a/data.pkl", &pickle), ("a/data/0", &[0; 4])])).unwrap_err().to_string();
     assert!(error.contains("tensor `w`: stands in the file twice"), "{error}");
 }
+
+/// What CPython 3 writes for protocol 4 (framed, names from the stack), with values beside the tensor.
+#[test]
+fn protocol_4_is_read() {
+    let pickle = b"\x80\x04\x95\xd4\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x01w\x94\x8c\x0ctorch._utils\x94\x8c\x12_rebuild_tensor_v2\x94\
+        \x93\x94((\x8c\x07storage\x94\x8c\x05torch\x94\x8c\x0cFloatStorage\x94\x93\x94\x8c\x010\x94\x8c\x03cpu\x94K\x06t\x94QK\x00K\x02K\
+        \x03\x86\x94K\x03K\x01\x86\x94\x89\x8c\x0bcollections\x94\x8c\x0bOrderedDict\x94\x93\x94)R\x94t\x94R\x94\x8c\x01n\x94J\xfb\xff\xff\xff\
+        \x8c\x03big\x94\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00@\x8c\x01l\x94]\x94(K\x01K\x02e\x8c\x01f\x94G?\xf8\x00\x00\x00\x00\x00\x00\x8c\
+        \x02by\x94C\x02ab\x94u.";
+    let floats: Vec<u8> = (0..6).flat_map(|v| (v as f32).to_le_bytes()).collect();
+    let archive = zip(&[("a/data.pkl", pickle), ("a/data/0", &floats)]);
+    let file = TensorFile::from_bytes("a.pt", archive, &Limits::default()).unwrap();
+    let tensor = file.get("w").unwrap();
+    assert_eq!(
+        (tensor.shape(), &*tensor.to_f32().unwrap()),
+        (&[2, 3][..], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0][..])
+    );
+    let notes = file.notes().join("\n");
+    assert_eq!(
+        notes,
+        "no tensors, left aside: n (an integer), big (an integer), l (a list), f (a float), by (bytes)"
+    );
+}
+
+/// Files from before PyTorch 0.4 name a window of a storage; the tensor's offset counts from its start.
+#[test]
+fn a_part_of_a_legacy_storage_is_read() {
+    let file = |first: u8| {
+        let mut file = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.".to_vec();
+        file.extend(b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n");
+        file.extend(b"X\x01\x00\x00\x00kX\x03\x00\x00\x00cpuK\x06X\x01\x00\x00\x00vK");
+        file.extend([first, b'K', 4, 0x87]);
+        file.extend(b"tQK\x01K\x02\x85K\x01\x85\x89)tRs.\x80\x02]X\x01\x00\x00\x00ka.");
+        file.extend(6u64.to_le_bytes());
+        file.extend((0..6).flat_map(|v| (v as f32).to_le_bytes()));
+        file
+    };
+    let good = TensorFile::from_bytes("old.pt", file(2), &Limits::default()).unwrap();
+    assert_eq!(&*good.get("w").unwrap().to_f32().unwrap(), [3.0, 4.0]);
+    let error = decode("old.pt", file(3)).unwrap_err().to_string();
+    assert!(error.contains("its part of storage k lies outside of it"), "{error}");
+}

@@ -41,7 +41,7 @@ impl Attention {
     /// f32 of scratch for [`Attention::run`] on so many tokens.
     pub fn scratch_len(&self, isa: Isa, tokens: usize) -> usize {
         let shape = isa.shape();
-        let (keys, dims) = (padded_keys(isa, tokens), self.head_dim.div_ceil(LANES) * LANES);
+        let (keys, dims) = (padded_keys(tokens), self.head_dim.div_ceil(LANES) * LANES);
         let separate = if self.head_dim.is_multiple_of(LANES) { 0 } else { 4 * tokens * dims };
         2 * keys * dims + keys * shape.rows + separate
     }
@@ -76,7 +76,7 @@ impl Attention {
             return;
         }
         let dims = dim.div_ceil(LANES) * LANES;
-        let keys = padded_keys(isa, tokens);
+        let keys = padded_keys(tokens);
         let (k_panels, rest) = scratch.split_at_mut(keys * dims);
         let (v_panels, rest) = rest.split_at_mut(keys * dims);
         let (scores, separate) = rest.split_at_mut(keys * isa.shape().rows);
@@ -137,10 +137,9 @@ impl Attention {
     }
 }
 
-/// Tokens rounded up to whole panels of keys.
-fn padded_keys(isa: Isa, tokens: usize) -> usize {
-    let panel = isa.shape().blocks * LANES;
-    tokens.div_ceil(panel) * panel
+/// Tokens rounded up to whole vectors of keys.
+fn padded_keys(tokens: usize) -> usize {
+    tokens.div_ceil(LANES) * LANES
 }
 
 /// One head.
@@ -158,9 +157,9 @@ struct Head {
     blocks: usize,
     scale: f32,
     is_causal: bool,
-    /// `[keys / 16 W][16 blocks][16 W]`
+    /// Blocks of 16 keys in groups of W (the last may be wider or narrower): `[16 blocks][16 W]` each.
     k_panels: *mut f32,
-    /// Blocks in groups of W (the last may be wider or narrower): `[keys][16 W]` each.
+    /// Blocks of values in such groups: `[keys][16 W]` each.
     v_panels: *mut f32,
     /// `[keys / 16][R][16]`
     scores: *mut f32,
@@ -214,15 +213,22 @@ impl Head {
         let dims = self.blocks * LANES;
         // SAFETY: every index is below `keys * dims`, resp. inside the blocks of k and v.
         unsafe {
-            for b in 0..self.blocks {
-                for t in 0..self.keys {
-                    let panel = self.k_panels.add(t / (LANES * W) * dims * LANES * W + t % (LANES * W));
-                    for i in 0..LANES {
-                        let k =
-                            if t < self.tokens { *self.k.add(b * self.stride + t * LANES + i) } else { 0.0 };
-                        *panel.add((b * LANES + i) * LANES * W) = k;
+            let key_blocks = self.keys / LANES;
+            let mut first = 0;
+            while first < key_blocks {
+                let width = group::<W>(key_blocks - first);
+                let panel = self.k_panels.add(first * LANES * dims);
+                for t in 0..width * LANES {
+                    let token = first * LANES + t;
+                    for b in 0..self.blocks {
+                        for i in 0..LANES {
+                            let from = self.k.wrapping_add(b * self.stride + token * LANES + i);
+                            let k = if token < self.tokens { *from } else { 0.0 };
+                            *panel.add((b * LANES + i) * LANES * width + t) = k;
+                        }
                     }
                 }
+                first += width;
             }
             let mut first = 0;
             while first < self.blocks {
@@ -241,7 +247,7 @@ impl Head {
     }
 }
 
-/// Blocks of values that are multiplied together when so many are left.
+/// Blocks that are multiplied together when so many are left.
 #[inline(always)]
 fn group<const W: usize>(left: usize) -> usize {
     if W == 2 && left == 3 { 3 } else { left.min(W) }
@@ -264,18 +270,15 @@ impl<const R: usize, const W: usize> Kernel for Queries<R, W> {
         unsafe {
             let visible = if h.is_causal { self.start + R } else { h.tokens };
             let score_blocks = visible.div_ceil(LANES);
-            for panel in 0..score_blocks.div_ceil(W) {
-                let mut acc = [[s.zero(); W]; R];
-                let q = h.q.add(self.start * LANES);
-                let mut k = h.k_panels.add(panel * h.blocks * LANES * LANES * W).cast_const();
-                multiply(s, &mut acc, h.blocks, q, h.stride, &mut k);
-                let scale = s.splat(h.scale);
-                for r in 0..R {
-                    for w in 0..W {
-                        let to = h.scores.add(((panel * W + w) * R + r) * LANES);
-                        s.store(to, s.mul(acc[r][w], scale));
-                    }
+            let mut first = 0;
+            while first < score_blocks {
+                let width = group::<W>(h.keys / LANES - first);
+                match width {
+                    1 => self.score::<S, 1>(s, first),
+                    2 => self.score::<S, 2>(s, first),
+                    _ => self.score::<S, 3>(s, first),
                 }
+                first += width;
             }
             let mut factor = [0.0; R];
             for r in 0..R {
@@ -297,6 +300,31 @@ impl<const R: usize, const W: usize> Kernel for Queries<R, W> {
 }
 
 impl<const R: usize, const W: usize> Queries<R, W> {
+    /// Scores of N blocks of keys.
+    ///
+    /// # Safety
+    /// Blocks `first..first + N` exist and were packed as one group.
+    #[inline(always)]
+    unsafe fn score<S: Simd, const N: usize>(&self, s: S, first: usize) {
+        if const { !S::SHAPE.has_tile(R, N) } {
+            return; // never asked for, so not worth compiling
+        }
+        let h = &self.head;
+        // SAFETY: by the caller.
+        unsafe {
+            let mut acc = [[s.zero(); N]; R];
+            let q = h.q.add(self.start * LANES);
+            let mut k = h.k_panels.add(first * LANES * h.blocks * LANES).cast_const();
+            multiply(s, &mut acc, h.blocks, q, h.stride, &mut k);
+            let scale = s.splat(h.scale);
+            for r in 0..R {
+                for n in 0..N {
+                    s.store(h.scores.add(((first + n) * R + r) * LANES), s.mul(acc[r][n], scale));
+                }
+            }
+        }
+    }
+
     /// Turns a row of `seen` scores into exponentials (zeros beyond) and returns 1 / their sum.
     ///
     /// # Safety

@@ -1,5 +1,7 @@
 //! The tokenizer: text to ids and back.
 
+use std::fmt;
+
 use crate::bpe::{Scratch, encode_word};
 use crate::clean::clean;
 use crate::split::pieces;
@@ -114,8 +116,39 @@ impl Tokenizer {
     }
 }
 
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer").finish_non_exhaustive()
+    }
+}
+
 impl Default for Tokenizer {
     fn default() -> Self {
         Tokenizer::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokenizer_is_shared_between_threads() {
+        let tokenizer = Tokenizer::new();
+        let expected = tokenizer.encode("a cat");
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| assert_eq!(tokenizer.encode("a cat"), expected));
+            }
+        });
+    }
+
+    #[test]
+    fn short_contexts_keep_the_end_mark() {
+        let tokenizer = Tokenizer::new();
+        assert_eq!(tokenizer.tokenize("a cat", 0), []);
+        assert_eq!(tokenizer.tokenize("a cat", 1), [END_OF_TEXT]);
+        assert_eq!(tokenizer.tokenize("a cat", 2), [START_OF_TEXT, END_OF_TEXT]);
+        assert_eq!(tokenizer.tokenize("", 3), [START_OF_TEXT, END_OF_TEXT, 0]);
     }
 }

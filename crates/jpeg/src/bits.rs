@@ -38,6 +38,14 @@ impl<'a> BitReader<'a> {
         self.at.count |= 56;
     }
 
+    /// Fills the buffer if it has fewer than `n` bits (up to 56).
+    #[inline(always)]
+    pub fn ensure(&mut self, n: u32) {
+        if self.at.count < n {
+            self.refill();
+        }
+    }
+
     /// The next `n` bits (1 to 32), which must be in the buffer.
     #[inline(always)]
     pub fn peek(&self, n: u32) -> u32 {

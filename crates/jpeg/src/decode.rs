@@ -7,6 +7,10 @@ use crate::output::{Colours, Output};
 use crate::progressive::{Accuracy, ProgressiveScan};
 use crate::sequential::SequentialScan;
 use crate::smoothing::Smoothing;
+use std::borrow::Cow;
+
+/// MCUs whose coefficients are kept when a file is decoded in one go.
+const CHUNK: usize = 16;
 
 /// What a file may cost, checked before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +127,7 @@ fn check_limits(frame: &Frame, is_single_scan: bool, limits: Limits) -> Result<(
         return Err(Error::TooManyPixels { width, height, max_pixels: limits.max_pixels });
     }
     let channels = if frame.components.len() == 1 { 1 } else { 3 };
-    let coefficient_rows = if is_single_scan { 1 } else { frame.mcu_rows };
+    let coefficient_rows = if is_single_scan { 0 } else { frame.mcu_rows };
     let blocks: usize = frame.components.iter().map(|c| c.stride * c.v * coefficient_rows).sum();
     let bytes = pixels * channels + (blocks * size_of::<Block>()) as u64 + Output::ring_bytes(frame) as u64;
     if bytes > limits.max_bytes {
@@ -143,12 +147,26 @@ fn decode_single_scan(
     let mut decoder = SequentialScan::new(frame, scan, &reader.tables)?;
     let (data, position) = reader.position();
     let mut entropy = EntropyData::new(data, position, reader.restart_interval, Vec::new());
-    let mut coefs: Vec<Vec<Block>> = frame.components.iter().map(|c| vec![[0; 64]; c.stride * c.v]).collect();
-    for _ in 0..frame.mcu_rows {
-        coefs.iter_mut().for_each(|blocks| blocks.fill([0; 64]));
-        decoder.decode_row(&mut entropy, &mut coefs, 0)?;
-        for (index, blocks) in coefs.iter().enumerate() {
-            output.transform(index, blocks);
+    // A few MCUs at a time, so that their coefficients stay in the first-level cache.
+    let mut coefs: Vec<Vec<Block>> =
+        frame.components.iter().map(|c| vec![[0; 64]; CHUNK * c.h * c.v]).collect();
+    // A component alone comes block row by block row, whatever its sampling factors are.
+    let (rows, is_alone) = match &frame.components[..] {
+        [component] => (component.v, true),
+        _ => (1, false),
+    };
+    for mcu_row in 0..frame.mcu_rows {
+        for row in 0..rows.min(decoder.mcu_rows - mcu_row * rows) {
+            for column in (0..decoder.mcus_per_row).step_by(CHUNK) {
+                let mcus = CHUNK.min(decoder.mcus_per_row - column);
+                decoder.decode::<true>(&mut entropy, &mut coefs, CHUNK, (0, 0), mcus)?;
+                for (index, (component, blocks)) in frame.components.iter().zip(&coefs).enumerate() {
+                    let (across, down) = if is_alone { (1, 1) } else { (component.h, component.v) };
+                    for (y, blocks) in blocks.chunks(CHUNK * across).take(down).enumerate() {
+                        output.transform(index, row + y, column * across, &blocks[..mcus * across]);
+                    }
+                }
+            }
         }
         output.finish_row();
     }
@@ -190,8 +208,9 @@ fn decode_scans(
             last_good_row = decoder.decode(&mut entropy, &mut coefs)?;
         } else {
             let mut decoder = SequentialScan::new(frame, &scan, &reader.tables)?;
+            let (stride, mcus) = (frame.stride_in_mcus(&scan), decoder.mcus_per_row);
             for row in 0..decoder.mcu_rows {
-                decoder.decode_row(&mut entropy, &mut coefs, row)?;
+                decoder.decode::<false>(&mut entropy, &mut coefs, stride, (row, 0), mcus)?;
             }
         }
         let (position, marker, used) = entropy.finish();
@@ -208,11 +227,13 @@ fn decode_scans(
     let mut output = Output::new(frame, colours);
     for mcu_row in 0..frame.mcu_rows {
         for (index, (component, blocks)) in frame.components.iter().zip(&coefs).enumerate() {
-            if let Some(smoothing) = &smoothing {
-                output.transform(index, &smoothing.smooth_row(index, blocks, mcu_row));
-            } else {
-                let row = component.stride * component.v;
-                output.transform(index, &blocks[mcu_row * row..(mcu_row + 1) * row]);
+            let row = component.stride * component.v;
+            let blocks = match &smoothing {
+                Some(smoothing) => Cow::Owned(smoothing.smooth_row(index, blocks, mcu_row)),
+                None => Cow::Borrowed(&blocks[mcu_row * row..(mcu_row + 1) * row]),
+            };
+            for (y, blocks) in blocks.chunks_exact(component.stride).enumerate() {
+                output.transform(index, y, 0, blocks);
             }
         }
         output.finish_row();

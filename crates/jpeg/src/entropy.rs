@@ -34,6 +34,8 @@ pub(crate) struct Run {
     pub is_restart: bool,
     /// There are no bits for them.
     pub is_empty: bool,
+    /// The bits had run out before the restart marker, if one came.
+    pub was_exhausted: bool,
 }
 
 impl<'a> EntropyData<'a> {
@@ -65,6 +67,7 @@ impl<'a> EntropyData<'a> {
     /// # Errors
     /// The data ends where a restart marker is due.
     pub fn begin(&mut self, wanted: usize) -> Result<Run, Error> {
+        let was_exhausted = self.is_exhausted;
         let mut is_restart = false;
         if self.restart_interval > 0 && self.mcus_to_restart == 0 {
             self.restart()?;
@@ -74,7 +77,7 @@ impl<'a> EntropyData<'a> {
         if self.restart_interval > 0 {
             self.mcus_to_restart -= mcus as u32;
         }
-        Ok(Run { mcus, is_restart, is_empty: self.is_exhausted })
+        Ok(Run { mcus, is_restart, is_empty: self.is_exhausted, was_exhausted })
     }
 
     /// A reader at the current position, and the number of bytes that count.

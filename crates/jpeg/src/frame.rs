@@ -9,18 +9,25 @@ pub(crate) type Block = [i16; 64];
 
 /// Position in natural order of the k-th coefficient in zigzag order.
 ///
-/// Damaged data can count past 63; as in libjpeg such coefficients land in the last position.
-#[rustfmt::skip]
-pub(crate) static NATURAL_ORDER: [u8; 128] = [
-     0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,
-    12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13,  6,  7, 14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
-    58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
-    63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
-    63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
-    63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
-    63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
-];
+/// Damaged data can count past 63; as in libjpeg such coefficients land in the last position. From 96 on the order
+/// repeats: the sequential decoder stores a block's last coefficient again there.
+pub(crate) static NATURAL_ORDER: [u8; 256] = {
+    #[rustfmt::skip]
+    let zigzag = [
+         0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,
+        12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13,  6,  7, 14, 21, 28,
+        35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+        58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+    ];
+    let mut order = [63; 256];
+    let mut k = 0;
+    while k < 64 {
+        order[k] = zigzag[k];
+        order[96 + k] = zigzag[k];
+        k += 1;
+    }
+    order
+};
 
 /// What the frame header says, with the sizes that follow from it.
 #[derive(Debug)]
@@ -88,8 +95,7 @@ impl Frame {
             if !(1..=4).contains(&h) || !(1..=4).contains(&v) {
                 return bad("sampling factor outside 1..=4");
             }
-            // Alone, a component is at full size whatever its factors are.
-            factors.push(if count == 1 { (1, 1) } else { (h, v) });
+            factors.push((h, v));
         }
         let h_max = factors.iter().map(|f| f.0).max().unwrap_or(1);
         let v_max = factors.iter().map(|f| f.1).max().unwrap_or(1);
@@ -115,6 +121,14 @@ impl Frame {
             })
             .collect();
         Ok(Self { progressive, width, height, h_max, v_max, mcus_per_row, mcu_rows, components })
+    }
+
+    /// MCUs in a row of stored coefficients.
+    pub fn stride_in_mcus(&self, scan: &Scan) -> usize {
+        match &scan.components[..] {
+            [one] => self.components[one.index].stride,
+            _ => self.mcus_per_row,
+        }
     }
 
     /// Keeps the current quantisation tables for the components that appear in their first scan.

@@ -1,4 +1,5 @@
 use crate::Error;
+use std::ops::Range;
 
 /// A Huffman code as a DHT segment gives it.
 #[derive(Clone)]
@@ -102,52 +103,97 @@ pub(crate) fn extend(bits: u32, size: u32) -> i32 {
     if value < (1 << size) >> 1 { value - (1 << size) + 1 } else { value }
 }
 
-/// Bits that index the table of whole coefficients.
-pub(crate) const LOOKUP_BITS: u32 = 11;
+/// Bits that index the tables of whole values.
+pub(crate) const LOOKUP_BITS: u32 = 10;
 
-/// [`CoefficientTable`]: the run of an entry that is no coefficient; it leads past the block's end from anywhere.
-pub(crate) const NO_COEFFICIENT: u32 = 0x80;
-
-/// Decodes code, run and value of a coefficient in one step where they fit in [`LOOKUP_BITS`] bits.
-pub(crate) struct CoefficientTable {
-    /// By the next bits. Bits 0-7: bits used, 0 if the coefficient is too long for the table or a run of 16 zeros;
-    /// bits 8-15: zeros before it, or [`NO_COEFFICIENT`]; bits 16-31: value, 0 for the end of the block.
+/// Decodes a DC difference, code and bits, in one step where both fit in [`LOOKUP_BITS`] bits.
+pub(crate) struct DcTable {
+    /// By the next bits. Bits 0-7: bits used, 0 if it is too long for the table; bits 16-31: the difference.
     pub fast: Box<[u32; 1 << LOOKUP_BITS]>,
     pub symbols: SymbolTable,
 }
 
-impl CoefficientTable {
-    pub fn new(code: &Code, is_dc: bool) -> Result<Self, Error> {
-        let symbols = SymbolTable::new(code, is_dc)?;
-        let mut fast = Box::new([NO_COEFFICIENT << 8; 1 << LOOKUP_BITS]);
-        for (length, code, symbol) in code.codes()? {
-            let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
-            let used = length + size;
-            if used > LOOKUP_BITS {
-                continue;
+impl DcTable {
+    pub fn new(code: &Code) -> Result<Self, Error> {
+        let symbols = SymbolTable::new(code, true)?;
+        let mut fast = Box::new([0; 1 << LOOKUP_BITS]);
+        for_short_values(code, |range, used, symbol, value| {
+            if symbol < 16 {
+                fast[range].fill(used | u32::from(value as u16) << 16);
             }
-            let first = code << size;
-            if size == 0 {
-                if is_dc || run != 15 {
-                    let run = if is_dc { 0 } else { NO_COEFFICIENT };
-                    fill(&mut fast, first, used, used | run << 8);
-                }
-                continue;
+        })?;
+        Ok(Self { fast, symbols })
+    }
+}
+
+/// What [`AcTable`] adds for the end of the block: leads past its 64 coefficients from anywhere.
+const END_OF_BLOCK: u32 = 97;
+
+/// Decodes one or two AC coefficients, or one and the end of the block, in one step where they fit in
+/// [`LOOKUP_BITS`] bits.
+pub(crate) struct AcTable {
+    /// By the next bits:
+    /// - bits 0-3: bits used; 0 if the coefficient is too long for the table, or a run of 16 zeros;
+    /// - bits 4-7: zeros before the first coefficient;
+    /// - bits 8-14: from its place to the place behind the second one, or behind itself (1), or
+    ///   [`END_OF_BLOCK`]; the place before that one takes the second value;
+    /// - bits 16-23: its value, or 0 for the end of the block alone;
+    /// - bits 24-31: the second value, or the first again if there is none.
+    pub fast: Box<[u32; 1 << LOOKUP_BITS]>,
+    pub symbols: SymbolTable,
+}
+
+impl AcTable {
+    pub fn new(code: &Code) -> Result<Self, Error> {
+        let symbols = SymbolTable::new(code, false)?;
+        // First one symbol for each entry: bits used, zeros before it, value.
+        let mut single = [(0u8, 0u8, 0i8); 1 << LOOKUP_BITS];
+        for_short_values(code, |range, used, symbol, value| {
+            let Ok(value) = i8::try_from(value) else { return };
+            if value != 0 || symbol >> 4 != 15 {
+                single[range].fill((used as u8, symbol >> 4, value));
             }
-            for bits in 0..1 << size {
-                let value = extend(bits, size) as u16;
-                fill(&mut fast, first | bits, used, used | run << 8 | u32::from(value) << 16);
-            }
+        })?;
+        let mut fast = Box::new([0; 1 << LOOKUP_BITS]);
+        for (index, entry) in fast.iter_mut().enumerate() {
+            let (used, run, value) = single[index];
+            let pack = |used: u8, advance: u32, second: i8| {
+                u32::from(used)
+                    | u32::from(run & 15) << 4
+                    | advance << 8
+                    | u32::from(value as u8) << 16
+                    | u32::from(second as u8) << 24
+            };
+            let (used2, run2, value2) = single[index << used & ((1 << LOOKUP_BITS) - 1)];
+            *entry = if value == 0 {
+                u32::from(used)
+            } else if used2 == 0 || u32::from(used + used2) > LOOKUP_BITS {
+                pack(used, 1, value)
+            } else if value2 == 0 {
+                pack(used + used2, END_OF_BLOCK, value)
+            } else {
+                pack(used + used2, 2 + u32::from(run2), value2)
+            };
         }
         Ok(Self { fast, symbols })
     }
 }
 
-/// Sets all entries whose index begins with the `used` bits `prefix`.
-fn fill(table: &mut [u32; 1 << LOOKUP_BITS], prefix: u32, used: u32, entry: u32) {
-    let free = LOOKUP_BITS - used;
-    let start = (prefix << free) as usize;
-    table[start..start + (1 << free)].fill(entry);
+/// Calls `set` for the symbols and values that together have up to [`LOOKUP_BITS`] bits, with the table entries that
+/// begin with them, the number of bits, the symbol and the value.
+fn for_short_values(code: &Code, mut set: impl FnMut(Range<usize>, u32, u8, i32)) -> Result<(), Error> {
+    for (length, code, symbol) in code.codes()? {
+        let size = u32::from(symbol & 15);
+        let used = length + size;
+        if used > LOOKUP_BITS {
+            continue;
+        }
+        for bits in 0..1 << size {
+            let start = ((code << size | bits) << (LOOKUP_BITS - used)) as usize;
+            set(start..start + (1 << (LOOKUP_BITS - used)), used, symbol, extend(bits, size));
+        }
+    }
+    Ok(())
 }
 
 /// The typical tables of the standard's annex K.3: (DC, AC) for luminance and chrominance.

@@ -84,6 +84,13 @@ impl<'a> Reader<'a> {
                 0x01 | 0xD0..=0xD7 => continue,
                 0xD9 => return Ok(Stop::EndOfImage),
                 0xD8 => return Err(Error::Malformed { segment: "SOI", reason: "second one in the file" }),
+                ..0xC0 | 0xC8 | 0xDE | 0xDF | 0xF0..=0xFD | 0xFF => {
+                    return Err(Error::Unsupported { what: "a reserved marker" });
+                }
+                0xC5..=0xC7 | 0xCD..=0xCF => return Err(Error::Unsupported { what: "hierarchical coding" }),
+                0xC0..=0xC3 | 0xC9..=0xCB if self.has_frame => {
+                    return Err(Error::Malformed { segment: "SOF", reason: "second one in the file" });
+                }
                 _ => {}
             }
             let Some(segment) = self.segment() else {
@@ -91,14 +98,10 @@ impl<'a> Reader<'a> {
             };
             match marker {
                 0xC0..=0xC2 => {
-                    if self.has_frame {
-                        return Err(Error::Malformed { segment: "SOF", reason: "second one in the file" });
-                    }
                     self.has_frame = true;
                     return Ok(Stop::Frame(Frame::parse(segment, marker == 0xC2)?));
                 }
                 0xC3 => return Err(Error::Unsupported { what: "lossless coding" }),
-                0xC5..=0xC7 | 0xCD..=0xCF => return Err(Error::Unsupported { what: "hierarchical coding" }),
                 0xC9..=0xCB => return Err(Error::Unsupported { what: "arithmetic coding" }),
                 0xC4 => self.define_huffman(segment)?,
                 0xDB => self.define_quantisation(segment)?,
@@ -115,8 +118,7 @@ impl<'a> Reader<'a> {
                     self.adobe_transform = Some(segment[11]);
                 }
                 // Other applications' segments, comments, arithmetic conditioning and DNL have nothing for us.
-                0xE0..=0xEF | 0xFE | 0xCC | 0xDC => {}
-                _ => return Err(Error::Unsupported { what: "a reserved marker" }),
+                _ => {}
             }
         }
     }
@@ -155,6 +157,9 @@ impl<'a> Reader<'a> {
 
     fn define_huffman(&mut self, mut segment: &[u8]) -> Result<(), Error> {
         let bad = |reason| Error::Malformed { segment: "DHT", reason };
+        if segment.is_empty() {
+            return Err(bad("empty"));
+        }
         while let Some((&head, rest)) = segment.split_first() {
             let (&counts, rest) =
                 rest.split_first_chunk::<16>().ok_or(bad("length does not fit its tables"))?;

@@ -1,5 +1,5 @@
 use crate::frame::{Block, Component, Frame};
-use mobileclip_kernels::jpeg::{idct_blocks, upsample_h2v1, upsample_h2v2, ycc_pixel, ycc_to_rgb};
+use mobileclip_kernels::jpeg::{append_ycc_as_rgb, idct_blocks, upsample_h2v1, upsample_h2v2, ycc_pixel};
 
 /// What the components stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,16 +177,13 @@ impl Output {
         frame.components.iter().map(|c| 8 * c.stride * (16 * c.v + frame.h_max)).sum()
     }
 
-    /// Takes the next MCU row of component `index`: `coefs` are its blocks. All components come before
-    /// [`Output::finish_row`].
-    pub fn transform(&mut self, index: usize, coefs: &[Block]) {
+    /// Takes neighbouring blocks of component `index` that belong to row `block_row` of the next MCU row, from block
+    /// column `column` on. All blocks come before [`Output::finish_row`].
+    pub fn transform(&mut self, index: usize, block_row: usize, column: usize, blocks: &[Block]) {
         let plane = &mut self.planes[index];
-        let first = self.mcu_rows_done * plane.block_rows;
-        for (row, blocks) in coefs.chunks_exact(plane.stride / 8).enumerate() {
-            let start = (first + row) * 8 % plane.ring_rows * plane.stride;
-            let samples = &mut plane.samples[start..start + 8 * plane.stride];
-            idct_blocks(blocks, &plane.quant, samples, plane.stride);
-        }
+        let row = (self.mcu_rows_done * plane.block_rows + block_row) * 8 % plane.ring_rows;
+        let samples = &mut plane.samples[row * plane.stride..(row + 8) * plane.stride];
+        idct_blocks(blocks, &plane.quant, &mut samples[8 * column..], plane.stride);
     }
 
     /// Makes the pixel rows that the MCU rows so far determine.
@@ -205,23 +202,18 @@ impl Output {
         for plane in &mut self.planes {
             plane.upsample(y);
         }
-        let start = self.pixels.len();
-        // Within the capacity; the zeros are written over while they are in the cache.
-        self.pixels.resize(start + self.width * self.channels, 0);
-        let out = &mut self.pixels[start..];
         let row = |index: usize| self.planes[index].image_row(y, self.width);
+        let pixels = &mut self.pixels;
         match self.colours {
-            Colours::Gray => out.copy_from_slice(row(0)),
-            Colours::YCbCr => ycc_to_rgb(row(0), row(1), row(2), out),
+            Colours::Gray => pixels.extend_from_slice(row(0)),
+            Colours::YCbCr => append_ycc_as_rgb(row(0), row(1), row(2), pixels),
             Colours::Rgb => {
                 let (r, g, b) = (row(0), row(1), row(2));
-                for (x, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-                    *pixel = [r[x], g[x], b[x]];
-                }
+                pixels.extend((0..self.width).flat_map(|x| [r[x], g[x], b[x]]));
             }
             Colours::Cmyk | Colours::Ycck => {
                 let (c, m, y, k) = (row(0), row(1), row(2), row(3));
-                for (x, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                pixels.extend((0..self.width).flat_map(|x| {
                     let inks = if self.colours == Colours::Cmyk {
                         [c[x], m[x], y[x]]
                     } else {
@@ -229,8 +221,8 @@ impl Output {
                     };
                     // Adobe stores inks inverted, and Pillow takes every four-component file so: what is stored
                     // is the light that an ink leaves.
-                    *pixel = inks.map(|ink| multiply(ink, k[x]));
-                }
+                    inks.map(|ink| multiply(ink, k[x]))
+                }));
             }
         }
     }

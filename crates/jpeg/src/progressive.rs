@@ -75,7 +75,7 @@ impl<'f> ProgressiveScan<'f> {
 
     /// Decodes the scan into `coefs`, the whole image's blocks of each component of the frame.
     ///
-    /// Returns the last MCU row of the frame that began with bits left.
+    /// Returns the last MCU row of the frame for which there were bits.
     pub fn decode(mut self, entropy: &mut EntropyData, coefs: &mut [Vec<Block>]) -> Result<usize, Error> {
         let only = match &self.scan.components[..] {
             [one] => Some((one.index, &self.frame.components[one.index])),
@@ -95,8 +95,11 @@ impl<'f> ProgressiveScan<'f> {
                     self.predictions = [0; 4];
                     self.end_of_band_run = 0;
                 }
-                if !run.is_empty {
+                // libjpeg looks before it reads a restart marker, so one MCU alone behind it does not count.
+                if !run.was_exhausted || !run.is_empty && run.mcus > 1 {
                     last_good_row = row / rows_per_mcu_row;
+                }
+                if !run.is_empty {
                     let (mut reader, length) = entropy.reader();
                     let is_past = if let Some((index, component)) = only {
                         let start = row * component.stride + mcu;
@@ -187,7 +190,7 @@ fn symbol(reader: &mut BitReader, table: &SymbolTable) -> (u32, u32) {
 
 #[inline(always)]
 fn dc_first(reader: &mut BitReader, table: &SymbolTable, prediction: &mut i32, low: u8, block: &mut Block) {
-    reader.refill();
+    reader.ensure(33);
     let (_, size) = symbol(reader, table);
     *prediction = prediction.wrapping_add(extend(reader.take(size), size));
     block[0] = (*prediction << low) as i16;
@@ -195,7 +198,7 @@ fn dc_first(reader: &mut BitReader, table: &SymbolTable, prediction: &mut i32, l
 
 #[inline(always)]
 fn dc_refine(reader: &mut BitReader, low: u8, block: &mut Block) {
-    reader.refill();
+    reader.ensure(1);
     block[0] |= (reader.take(1) << low) as i16;
 }
 
@@ -214,7 +217,7 @@ fn ac_first(
     }
     let mut k = start;
     while k <= end {
-        reader.refill();
+        reader.ensure(33);
         let (run, size) = symbol(reader, table);
         if size == 0 {
             if run == 15 {
@@ -225,7 +228,7 @@ fn ac_first(
             return;
         }
         k += run as usize;
-        block[usize::from(NATURAL_ORDER[k % 128]) % 64] = (extend(reader.take(size), size) << low) as i16;
+        block[usize::from(NATURAL_ORDER[k % 256]) % 64] = (extend(reader.take(size), size) << low) as i16;
         k += 1;
     }
 }
@@ -241,7 +244,7 @@ fn ac_refine(
 ) {
     let plus = 1i16 << low;
     let correct = |reader: &mut BitReader, coefficient: &mut i16| {
-        reader.refill();
+        reader.ensure(1);
         if reader.take(1) == 1 && *coefficient & plus == 0 {
             *coefficient = coefficient.wrapping_add(if *coefficient >= 0 { plus } else { -plus });
         }
@@ -249,7 +252,7 @@ fn ac_refine(
     let mut k = start;
     if *end_of_band_run == 0 {
         while k <= end {
-            reader.refill();
+            reader.ensure(33);
             let (mut run, size) = symbol(reader, table);
             let mut value = 0;
             if size != 0 {
@@ -261,7 +264,7 @@ fn ac_refine(
             }
             // Passes over `run` zeros to the next one, correcting what is not zero on the way.
             while k <= end {
-                let coefficient = &mut block[usize::from(NATURAL_ORDER[k % 128]) % 64];
+                let coefficient = &mut block[usize::from(NATURAL_ORDER[k % 256]) % 64];
                 if *coefficient != 0 {
                     correct(reader, coefficient);
                 } else if run == 0 {
@@ -272,14 +275,14 @@ fn ac_refine(
                 k += 1;
             }
             if value != 0 {
-                block[usize::from(NATURAL_ORDER[k % 128]) % 64] = value;
+                block[usize::from(NATURAL_ORDER[k % 256]) % 64] = value;
             }
             k += 1;
         }
     }
     if *end_of_band_run > 0 {
         while k <= end {
-            let coefficient = &mut block[usize::from(NATURAL_ORDER[k % 128]) % 64];
+            let coefficient = &mut block[usize::from(NATURAL_ORDER[k % 256]) % 64];
             if *coefficient != 0 {
                 correct(reader, coefficient);
             }

@@ -61,20 +61,25 @@ pub fn upsample_h2v2(near: &[u8], far: &[u8], dst: &mut [u8]) {
     scalar::upsample_h2v2(near, far, dst);
 }
 
-/// Converts a row from Y, Cb, Cr to interleaved R, G, B.
+/// Converts a row from Y, Cb, Cr to interleaved R, G, B and appends it to `rgb`.
 ///
-/// `y`, `cb`, `cr`: n samples each (longer rows are cut to `y`'s length); `rgb`: the first 3 n bytes are written.
+/// `y`, `cb`, `cr`: n samples each; 3 n bytes are appended.
 ///
 /// # Panics
-/// If `cb` or `cr` is shorter than `y` or `rgb` shorter than 3 n.
-pub fn ycc_to_rgb(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut [u8]) {
-    assert!(cb.len() >= y.len() && cr.len() >= y.len() && rgb.len() >= 3 * y.len(), "row lengths");
+/// If the rows differ in length.
+pub fn append_ycc_as_rgb(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut Vec<u8>) {
+    assert!(cb.len() == y.len() && cr.len() == y.len(), "row lengths");
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: AVX2 was detected; the lengths were asserted above.
-        return unsafe { avx2::ycc_to_rgb(y, cb, cr, rgb) };
+    if y.len() >= avx2::MIN_COLOUR_WIDTH && is_x86_feature_detected!("avx2") {
+        let n = 3 * y.len();
+        rgb.reserve(n);
+        // SAFETY: AVX2 was detected, the width is enough and the rows are of equal length.
+        unsafe { avx2::ycc_to_rgb(y, cb, cr, &mut rgb.spare_capacity_mut()[..n]) };
+        // SAFETY: `reserve` made room for these `n` bytes, and the call above wrote all of them.
+        unsafe { rgb.set_len(rgb.len() + n) };
+        return;
     }
-    scalar::ycc_to_rgb(y, cb, cr, rgb);
+    scalar::append_ycc_as_rgb(y, cb, cr, rgb);
 }
 
 /// Red, green and blue of one Y, Cb, Cr sample, clamped to 0..=255.

@@ -1,6 +1,7 @@
 use super::Block;
 use super::scalar::{self, DESCALE_COLUMNS, DESCALE_ROWS, cosines::*};
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 /// Two blocks at a time, one in each 128-bit lane: unpacking and packing stay inside the lanes.
 ///
@@ -243,14 +244,17 @@ pub(super) unsafe fn upsample_h2v2(near: &[u8], far: &[u8], dst: &mut [u8]) {
     dst[2 * n - 1] = ((4 * column(n - 1) + 7) >> 4) as u8;
 }
 
+/// Pixels of one step of [`ycc_to_rgb`].
+pub(super) const MIN_COLOUR_WIDTH: usize = 16;
+
+/// Writes all of `rgb`.
+///
 /// # Safety
-/// The CPU has AVX2; `cb` and `cr` have at least the n samples of `y`, `rgb` at least 3 n bytes.
+/// The CPU has AVX2; `y`, `cb` and `cr` have the same length n, at least [`MIN_COLOUR_WIDTH`], `rgb` has 3 n bytes.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn ycc_to_rgb(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut [u8]) {
+pub(super) unsafe fn ycc_to_rgb(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut [MaybeUninit<u8>]) {
     let n = y.len();
-    if n < 16 {
-        return scalar::ycc_to_rgb(y, cb, cr, rgb);
-    }
+    debug_assert!(n >= MIN_COLOUR_WIDTH && cb.len() == n && cr.len() == n && rgb.len() == 3 * n);
     // SAFETY: `i` + 16 <= n for every start that is passed below.
     let load =
         |row: &[u8], i: usize| unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(row.as_ptr().add(i).cast())) };
@@ -291,7 +295,7 @@ pub(super) unsafe fn ycc_to_rgb(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut [u8]) 
         let high = _mm256_or_si256(_mm256_shuffle_epi8(rg, rg_high), _mm256_shuffle_epi8(bb, b_high));
         // SAFETY: the 48 bytes from 3 `i` on lie inside the 3 n.
         unsafe {
-            let out = rgb.as_mut_ptr().add(3 * i);
+            let out = rgb.as_mut_ptr().add(3 * i).cast::<u8>();
             _mm_storeu_si128(out.cast(), _mm256_castsi256_si128(low));
             _mm_storel_epi64(out.add(16).cast(), _mm256_castsi256_si128(high));
             _mm_storeu_si128(out.add(24).cast(), _mm256_extracti128_si256(low, 1));

@@ -116,10 +116,8 @@ pub(super) fn upsample_h2v2(near: &[u8], far: &[u8], dst: &mut [u8]) {
     }
 }
 
-pub(super) fn ycc_to_rgb(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut [u8]) {
-    for (i, pixel) in rgb.chunks_exact_mut(3).take(y.len()).enumerate() {
-        pixel.copy_from_slice(&ycc_pixel(y[i], cb[i], cr[i]));
-    }
+pub(super) fn append_ycc_as_rgb(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut Vec<u8>) {
+    rgb.extend(y.iter().zip(cb).zip(cr).flat_map(|((&y, &cb), &cr)| ycc_pixel(y, cb, cr)));
 }
 
 /// 1.402, 0.34414, 0.71414 and 1.772 in 16-bit fixed point; green is rounded once for both its terms.

@@ -65,6 +65,20 @@ impl<'a> TensorView<'a> {
         Ok(dtype::to_f32(self.entry.dtype, self.bytes()?))
     }
 
+    /// Row `row` of a matrix of `columns` columns, as f32: what a look-up in a large table needs.
+    ///
+    /// # Errors
+    /// As [`TensorView::bytes`], or there is no such row.
+    pub fn row_to_f32(&self, row: usize, columns: usize) -> Result<Vec<f32>> {
+        let bytes = self.bytes()?;
+        let length = columns.saturating_mul(self.dtype().bytes());
+        let start = row.saturating_mul(length);
+        let part = bytes.get(start..start.saturating_add(length)).ok_or_else(|| {
+            self.file.tensor_error(&self.entry.name, format!("has no row {row} of {columns} columns"))
+        })?;
+        Ok(dtype::to_f32(self.entry.dtype, Cow::Borrowed(part)).into_owned())
+    }
+
     /// The elements in row-major order as f64, exact but for integers above 2^53.
     ///
     /// # Errors

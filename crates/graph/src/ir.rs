@@ -125,12 +125,9 @@ impl Graph {
         let input = self.tower.input(height, width);
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
-            let shape = infer(
-                &node.op,
-                input,
-                |i| shapes[node.inputs[i]],
-                |i| self.grid_of(&shapes, node.inputs[i]),
-            )?;
+            let inputs: Vec<Shape> = node.inputs.iter().map(|&id| shapes[id]).collect();
+            let grid = node.inputs.first().map_or((1, 1), |&id| self.grid_of(&shapes, id));
+            let shape = infer(&node.op, input, &inputs, grid)?;
             shapes.push(shape);
         }
         Some(shapes)
@@ -182,30 +179,27 @@ impl Graph {
     }
 }
 
-/// The shape that an operation gives.
-pub(crate) fn infer(
-    op: &Op,
-    graph_input: Shape,
-    input: impl Fn(usize) -> Shape,
-    grid: impl Fn(usize) -> (usize, usize),
-) -> Option<Shape> {
+/// The shape that an operation gives to inputs of these shapes; `grid` is that of the patches which the first input's
+/// tokens stand for.
+pub(crate) fn infer(op: &Op, graph_input: Shape, inputs: &[Shape], grid: (usize, usize)) -> Option<Shape> {
+    let input = |i: usize| inputs[i];
     let shape = match op {
         Op::Input => graph_input,
-        Op::Conv { conv, .. } => conv.output(input(0))?,
+        Op::Conv { conv, .. } => {
+            let output = conv.output(input(0))?;
+            let residual = inputs.get(1).is_none_or(|residual| *residual == output);
+            residual.then_some(output)?
+        }
+        Op::Gate { .. } => (input(1).pixels() == 1).then(|| input(0))?,
+        Op::Add | Op::Sub => (input(0) == input(1)).then(|| input(0))?,
         Op::Attention(attention) => input(0).with_channels(attention.width()),
         Op::MeanPool | Op::TakeFirst | Op::TakeEndOfText => Shape::new(input(0).channels, 1, 1),
         Op::Embed { width, .. } => input(0).with_channels(*width),
         Op::ClassToken { .. } => Shape::tokens(input(0).channels, input(0).pixels() + 1),
         Op::Positions { grid: trained, resample: Resample::Prefix, .. } => {
-            (grid(0).0 * grid(0).1 <= trained.0 * trained.1).then(|| input(0))?
+            (grid.0 * grid.1 <= trained.0 * trained.1).then(|| input(0))?
         }
-        Op::Affine { .. }
-        | Op::LayerNorm { .. }
-        | Op::Activation(_)
-        | Op::Gate { .. }
-        | Op::Add
-        | Op::Sub
-        | Op::Positions { .. } => input(0),
+        Op::Affine { .. } | Op::LayerNorm { .. } | Op::Activation(_) | Op::Positions { .. } => input(0),
     };
     (shape.pixels() > 0).then_some(shape)
 }

@@ -1,6 +1,7 @@
 //! One tower as a graph: traced from the program of `mobileclip_arch`, then fused.
 #![forbid(unsafe_code)]
 
+mod check;
 mod evaluate;
 mod fuse;
 mod hoist;

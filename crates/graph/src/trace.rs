@@ -49,9 +49,10 @@ struct Trace<'a> {
 impl Trace<'_> {
     fn push(&self, op: Op, inputs: &[NodeId], names: Vec<String>) -> NodeId {
         let (mut nodes, mut shapes) = (self.nodes.borrow_mut(), self.shapes.borrow_mut());
-        let grid = |i: usize| (shapes[inputs[i]].height, shapes[inputs[i]].width);
+        let given: Vec<Shape> = inputs.iter().map(|&id| shapes[id]).collect();
+        let grid = given.first().map_or((1, 1), |shape| (shape.height, shape.width));
         // At the trained resolution every variant that passed its checks has shapes; if not, `Graph::shapes` says so.
-        let shape = infer(&op, self.input, |i| shapes[inputs[i]], grid).unwrap_or(Shape::new(1, 1, 1));
+        let shape = infer(&op, self.input, &given, grid).unwrap_or(Shape::new(1, 1, 1));
         nodes.push(Node { op, inputs: inputs.to_vec(), names });
         shapes.push(shape);
         nodes.len() - 1

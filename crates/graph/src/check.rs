@@ -1,0 +1,165 @@
+//! Whether a graph that was read from a file is one.
+
+use mobileclip_arch::{Conv, Resample};
+
+use crate::ir::{Graph, Node, NodeId, Op};
+use crate::value::Value;
+
+/// More channels, rows or kernel taps than any network of the family has by far.
+const LARGEST: usize = 1 << 20;
+
+impl Graph {
+    /// Checks a graph from a file: that nodes read only what stands before them, that channels fit each other, and that
+    /// constants are stored tensors or have the length that is used.
+    ///
+    /// Spatial sizes are checked by [`Graph::shapes`] for each input.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        if !matches!(self.nodes.first(), Some(Node { op: Op::Input, inputs, .. }) if inputs.is_empty()) {
+            return Err("the first node is no input".to_owned());
+        }
+        for (id, node) in self.nodes.iter().enumerate() {
+            let (least, most) = node.op.arity();
+            if id > 0 && matches!(node.op, Op::Input) {
+                return Err(format!("node {id} is a second input"));
+            }
+            if !(least..=most).contains(&node.inputs.len()) {
+                return Err(format!("node {id} has {} inputs", node.inputs.len()));
+            }
+            if let Some(input) = node.inputs.iter().find(|&&input| input >= id) {
+                return Err(format!("node {id} reads node {input}, which does not stand before it"));
+            }
+        }
+        let outside = self.taps.iter().map(|(_, id)| id).chain([&self.output]);
+        if let Some(id) = outside.into_iter().find(|&&id| id >= self.nodes.len()) {
+            return Err(format!("output {id} of {} nodes", self.nodes.len()));
+        }
+        let channels = self.channels();
+        (0..self.nodes.len()).try_for_each(|id| self.check_node(id, &channels))
+    }
+
+    fn check_node(&self, id: NodeId, channels: &[usize]) -> Result<(), String> {
+        let node = &self.nodes[id];
+        let input = |i: usize| channels[node.inputs[i]];
+        let fail = |what: &str| Err(format!("node {id}: {what}"));
+        let fits = match &node.op {
+            Op::Conv { conv, bias, .. } => {
+                check_conv(conv).map_err(|what| format!("node {id}: {what}"))?;
+                let residual_fits = node.inputs.len() < 2 || input(1) == conv.outputs;
+                conv.inputs == input(0) && conv.bias == bias.is_some() && residual_fits
+            }
+            Op::Attention(attention) => {
+                let width = attention.heads.checked_mul(attention.head_width);
+                let is_sane = attention.heads > 0 && attention.head_width > 0;
+                is_sane && width.is_some_and(|width| width <= LARGEST && 3 * width == input(0))
+            }
+            Op::Affine { scale, shift } => scale.len() == input(0) && shift.len() == input(0),
+            Op::Gate { .. } | Op::Add | Op::Sub => input(0) == input(1),
+            Op::Embed { vocabulary, width, .. } => {
+                let is_sane = |n: usize| n > 0 && n <= 16 * LARGEST;
+                node.inputs[0] == 0 && is_sane(*vocabulary) && is_sane(*width)
+            }
+            Op::Positions { grid, class_row, resample, .. } => {
+                let is_sane = grid.0 > 0 && grid.1 > 0 && grid.0.max(grid.1) <= LARGEST;
+                // The class row is fitted to what stood before the class token.
+                let before = &self.nodes[node.inputs[0]].op;
+                let has_token = matches!(before, Op::ClassToken { .. });
+                is_sane && *class_row == has_token && !(*class_row && *resample == Resample::Prefix)
+            }
+            Op::TakeEndOfText => node.inputs[1] == 0,
+            Op::LayerNorm { eps, .. } => eps.is_finite() && *eps >= 0.0,
+            Op::Input | Op::Activation(_) | Op::MeanPool | Op::ClassToken { .. } | Op::TakeFirst => true,
+        };
+        if !fits {
+            return fail("its numbers do not fit its inputs");
+        }
+        Ok(())
+    }
+}
+
+fn check_conv(conv: &Conv) -> Result<(), String> {
+    let sizes = [conv.inputs, conv.outputs, conv.kernel.0, conv.kernel.1, conv.stride, conv.groups];
+    if sizes.iter().any(|&n| n == 0 || n > LARGEST) || conv.padding.0.max(conv.padding.1) > LARGEST {
+        return Err(format!("a convolution of impossible size {conv:?}"));
+    }
+    if !conv.inputs.is_multiple_of(conv.groups) || !conv.outputs.is_multiple_of(conv.groups) {
+        return Err(format!("groups do not divide the channels of {conv:?}"));
+    }
+    let elements = conv.weight_shape().into_iter().try_fold(1usize, usize::checked_mul);
+    elements.filter(|&n| n <= 1 << 40).map(|_| ()).ok_or_else(|| format!("too large a weight in {conv:?}"))
+}
+
+impl Op {
+    /// The fewest and the most inputs.
+    fn arity(&self) -> (usize, usize) {
+        match self {
+            Self::Input => (0, 0),
+            Self::Conv { .. } => (1, 2),
+            Self::Gate { .. } | Self::Add | Self::Sub | Self::TakeEndOfText => (2, 2),
+            _ => (1, 1),
+        }
+    }
+
+    /// The constants with their names and shapes; `channels` are the node's own.
+    pub fn constants_mut(&mut self, channels: usize) -> Vec<(&'static str, &mut Value, Vec<usize>)> {
+        match self {
+            Self::Conv { conv, weight, bias, .. } => {
+                let mut list = vec![("weight", weight, conv.weight_shape().to_vec())];
+                list.extend(bias.as_mut().map(|bias| ("bias", bias, vec![conv.outputs])));
+                list
+            }
+            Self::LayerNorm { weight, bias, .. } => {
+                vec![("weight", weight, vec![channels]), ("bias", bias, vec![channels])]
+            }
+            Self::Embed { table, vocabulary, width } => vec![("table", table, vec![*vocabulary, *width])],
+            Self::Positions { table, grid, class_row, .. } => {
+                vec![("table", table, vec![grid.0 * grid.1 + usize::from(*class_row), channels])]
+            }
+            Self::ClassToken { token } => vec![("token", token, vec![channels])],
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mobileclip_arch::{Manifest, Tower};
+    use mobileclip_testing::formula::Formula;
+    use mobileclip_testing::toys::toy;
+
+    use crate::ir::{Graph, Op};
+
+    fn graph() -> Graph {
+        let variant = toy("toy4");
+        Graph::trace(&variant, Tower::Image, &Formula::of(&Manifest::of(&variant)), &[])
+    }
+
+    #[test]
+    fn traced_graphs_pass() {
+        assert_eq!(graph().check(), Ok(()));
+    }
+
+    #[test]
+    fn broken_graphs_do_not() {
+        let broken = |change: &dyn Fn(&mut Graph)| {
+            let mut graph = graph();
+            change(&mut graph);
+            graph.check().unwrap_err()
+        };
+        assert!(broken(&|g| g.nodes.clear()).contains("first node"));
+        assert!(broken(&|g| g.nodes[5].inputs = vec![5]).contains("does not stand before"));
+        assert!(broken(&|g| g.nodes[5].inputs = vec![9]).contains("does not stand before"));
+        assert!(broken(&|g| g.nodes[5].inputs.clear()).contains("0 inputs"));
+        assert!(broken(&|g| g.output = 1000).contains("output 1000"));
+        assert!(broken(&|g| g.taps.push(("x".into(), 1000))).contains("output 1000"));
+        let conv = |g: &mut Graph, change: &dyn Fn(&mut mobileclip_arch::Conv)| match &mut g.nodes[1].op {
+            Op::Conv { conv, .. } => change(conv),
+            op => panic!("{op:?}"),
+        };
+        assert!(broken(&|g| conv(g, &|c| c.stride = 0)).contains("impossible size"));
+        assert!(broken(&|g| conv(g, &|c| c.groups = 2)).contains("groups"));
+        assert!(broken(&|g| conv(g, &|c| c.outputs += 1)).contains("node 2"));
+    }
+}

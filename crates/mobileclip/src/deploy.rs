@@ -1,0 +1,158 @@
+//! The deploy file: one safetensors file with both towers' fused graphs in its metadata, mapped and not read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use half::{bf16, f16};
+use mobileclip_arch::{Preprocess, Tower, Variant, Weights};
+use mobileclip_checkpoint::{Checkpoint, FloatType, TensorFile};
+use mobileclip_graph::{Graph, Value};
+use safetensors::Dtype;
+use safetensors::tensor::{TensorView, serialize_to_file};
+
+use crate::error::{Error, Result};
+
+const FORMAT: &str = "mobileclip-deploy";
+const VERSION: &str = "1";
+
+/// What a deploy file says of itself.
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub variant: Variant,
+    pub preprocess: Preprocess,
+    pub image: Graph,
+    pub text: Graph,
+}
+
+/// Whether a file says that it is a deploy file.
+pub(crate) fn is_deploy(file: &TensorFile) -> bool {
+    file.metadata().get("format").is_some_and(|format| format == FORMAT)
+}
+
+impl Header {
+    /// Reads and checks the metadata: every constant that the graphs name is there with the elements they need.
+    pub(crate) fn read(file: &TensorFile) -> Result<Self> {
+        let fail = |reason: String| Error::Deploy { path: file.path().to_path_buf(), reason };
+        let entry =
+            |key: &str| file.metadata().get(key).ok_or_else(|| fail(format!("its metadata have no `{key}`")));
+        let version = entry("version")?;
+        if version != VERSION {
+            return Err(fail(format!("version {version}, this program reads {VERSION}")));
+        }
+        let variant = Variant::parse(entry("variant")?).map_err(|e| fail(e.to_string()))?;
+        let json = |key: &str, e: serde_json::Error| fail(format!("`{key}`: {e}"));
+        let preprocess = serde_json::from_str(entry("preprocess")?).map_err(|e| json("preprocess", e))?;
+        let graph = |key: &str| -> Result<Graph> {
+            let mut graph: Graph = serde_json::from_str(entry(key)?).map_err(|e| json(key, e))?;
+            graph.check().map_err(|e| fail(format!("`{key}`: {e}")))?;
+            let channels = graph.channels();
+            for (node, channels) in graph.nodes.iter_mut().zip(channels) {
+                for (leaf, value, shape) in node.op.constants_mut(channels) {
+                    // Whatever else a file may say, only stored tensors are taken from it.
+                    let Value::Stored(name) = value else {
+                        return Err(fail(format!("`{key}`: a {leaf} is no stored tensor")));
+                    };
+                    let found = file.get(name).map(|view| view.shape().to_vec());
+                    if found.as_ref() != Some(&shape) {
+                        return Err(fail(format!("`{name}` should have shape {shape:?}, found {found:?}")));
+                    }
+                }
+            }
+            Ok(graph)
+        };
+        let (image, text) = (graph("image")?, graph("text")?);
+        if (image.tower, text.tower) != (Tower::Image, Tower::Text) {
+            return Err(fail("its towers are exchanged".to_owned()));
+        }
+        if file.get("logit_scale").is_none_or(|view| view.elements() != 1) {
+            return Err(fail("it has no `logit_scale`".to_owned()));
+        }
+        Ok(Self { variant, preprocess, image, text })
+    }
+}
+
+/// Writes the fused form of a checkpoint. The file appears whole or not at all.
+///
+/// Matrices and kernels are stored as `float`; biases, norms and scales stay f32.
+///
+/// # Errors
+/// If the checkpoint is damaged or the file cannot be written.
+pub fn write_deploy(checkpoint: &Checkpoint, path: &Path, float: FloatType) -> Result<()> {
+    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    let (tensors, metadata) = checkpoint.with_weights(|weights| {
+        let mut tensors = BTreeMap::new();
+        let mut graph = |tower: Tower| {
+            let graph = Graph::trace(checkpoint.variant(), tower, weights, &[]);
+            store(graph, weights, float, &mut tensors)
+        };
+        let (image, text) = (graph(Tower::Image), graph(Tower::Text));
+        let scale = weights.f32("logit_scale").into_owned();
+        tensors.insert("logit_scale".to_owned(), Stored::new(vec![1], &scale, FloatType::F32));
+        let metadata = [
+            ("format", FORMAT.to_owned()),
+            ("version", VERSION.to_owned()),
+            ("variant", toml::to_string(checkpoint.variant()).unwrap_or_default()),
+            ("preprocess", serde_json::to_string(checkpoint.preprocess()).unwrap_or_default()),
+            ("image", serde_json::to_string(&image).unwrap_or_default()),
+            ("text", serde_json::to_string(&text).unwrap_or_default()),
+        ];
+        let metadata: HashMap<String, String> = metadata.map(|(k, v)| (k.to_owned(), v)).into();
+        (tensors, metadata)
+    })?;
+    let views: Vec<(String, TensorView)> = tensors
+        .iter()
+        .map(|(name, stored)| {
+            let view = TensorView::new(stored.dtype, stored.shape.clone(), &stored.bytes);
+            view.map(|view| (name.clone(), view)).map_err(|e| io(std::io::Error::other(e.to_string())))
+        })
+        .collect::<Result<_>>()?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = tempfile::Builder::new().prefix(".deploy-").tempfile_in(folder).map_err(io)?;
+    serialize_to_file(views, Some(metadata), temporary.path())
+        .map_err(|e| io(std::io::Error::other(e.to_string())))?;
+    // The writer may have replaced the temporary file by another of the same name.
+    std::fs::File::open(temporary.path()).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(temporary.path(), path).map_err(io)?;
+    Ok(())
+}
+
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    fn new(shape: Vec<usize>, values: &[f32], float: FloatType) -> Self {
+        let (dtype, bytes) = match float {
+            FloatType::F32 => (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            FloatType::F16 => {
+                (Dtype::F16, values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect())
+            }
+            FloatType::Bf16 => {
+                (Dtype::BF16, values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect())
+            }
+        };
+        Self { dtype, shape, bytes }
+    }
+}
+
+/// The graph with every constant under a name of its own, and those constants.
+fn store(
+    mut graph: Graph,
+    weights: &dyn Weights,
+    float: FloatType,
+    tensors: &mut BTreeMap<String, Stored>,
+) -> Graph {
+    let channels = graph.channels();
+    let tower = format!("{:?}", graph.tower).to_lowercase();
+    for (id, node) in graph.nodes.iter_mut().enumerate() {
+        for (leaf, value, shape) in node.op.constants_mut(channels[id]) {
+            let float = if shape.len() > 1 { float } else { FloatType::F32 };
+            let name = format!("{tower}.{id}.{leaf}");
+            tensors.insert(name.clone(), Stored::new(shape, &value.f32(weights), float));
+            *value = Value::Stored(name);
+        }
+    }
+    graph
+}

@@ -1,0 +1,42 @@
+//! A model's fingerprint: what tells whether stored embeddings are its own.
+
+use sha2::{Digest, Sha256};
+
+use crate::model::Model;
+use crate::source::SourceFile;
+
+/// Numbers looked at in each tensor. A training step changes practically all of them, so these few tell.
+const SAMPLES: usize = 64;
+
+impl Model {
+    /// 16 hexadecimal digits that depend on the variant, the preprocessing, the tensors' names and on numbers spread
+    /// over all weights. Reading all of a large model would take longer than answering a query.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(serde_json::to_vec(&self.variant.image).unwrap_or_default());
+        hash.update(serde_json::to_vec(&self.variant.text).unwrap_or_default());
+        hash.update(serde_json::to_vec(&self.preprocess).unwrap_or_default());
+        let mut sample = |name: &str, bytes: &[u8], size: usize| {
+            hash.update(name.as_bytes());
+            let elements = bytes.len() / size.max(1);
+            for i in 0..SAMPLES.min(elements) {
+                let at = i * elements / SAMPLES.min(elements) * size;
+                hash.update(&bytes[at..at + size]);
+            }
+        };
+        match &self.source.file {
+            SourceFile::Checkpoint(checkpoint) => {
+                for tensor in checkpoint.tensors() {
+                    let bytes = tensor.stored().and_then(|view| view.bytes().ok()).unwrap_or_default();
+                    sample(&tensor.spec().name, &bytes, tensor.dtype().bytes());
+                }
+            }
+            SourceFile::Deploy(file) => {
+                for view in file.tensors() {
+                    sample(view.name(), &view.bytes().unwrap_or_default(), view.dtype().bytes());
+                }
+            }
+        }
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}

@@ -1,0 +1,88 @@
+//! Where a loaded model's weights come from, and whether reading them went wrong.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Mutex;
+
+use mobileclip_arch::Weights;
+use mobileclip_checkpoint::{Checkpoint, Error, Result, TensorFile};
+
+/// A checkpoint or a deploy file that the engine reads from as long as the model lives.
+///
+/// [`Weights`] cannot fail; the first error is kept here, and whoever packs a tower asks for it afterwards.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) file: SourceFile,
+    error: Mutex<Option<Error>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum SourceFile {
+    Checkpoint(Box<Checkpoint>),
+    Deploy(TensorFile),
+}
+
+impl Source {
+    pub(crate) fn new(file: SourceFile) -> Self {
+        Self { file, error: Mutex::default() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match &self.file {
+            SourceFile::Checkpoint(checkpoint) => checkpoint.file().path(),
+            SourceFile::Deploy(file) => file.path(),
+        }
+    }
+
+    /// The first error since the last call.
+    pub(crate) fn take_error(&self) -> Result<()> {
+        let error = self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        error.map_or(Ok(()), Err)
+    }
+
+    fn keep<T: Default>(&self, result: Option<Result<T>>) -> T {
+        match result {
+            Some(Ok(value)) => value,
+            Some(Err(error)) => {
+                let mut slot = self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                slot.get_or_insert(error);
+                T::default()
+            }
+            None => T::default(),
+        }
+    }
+}
+
+impl Weights for Source {
+    fn contains(&self, name: &str) -> bool {
+        match &self.file {
+            SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).is_some(),
+            SourceFile::Deploy(file) => file.get(name).is_some(),
+        }
+    }
+
+    fn f32(&self, name: &str) -> Cow<'_, [f32]> {
+        self.keep(match &self.file {
+            SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).map(|tensor| tensor.to_f32()),
+            SourceFile::Deploy(file) => file.get(name).map(|view| view.to_f32()),
+        })
+    }
+
+    fn f64(&self, name: &str) -> Vec<f64> {
+        self.keep(match &self.file {
+            SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).map(|tensor| tensor.to_f64()),
+            SourceFile::Deploy(file) => file.get(name).map(|view| view.to_f64()),
+        })
+    }
+
+    fn row(&self, name: &str, row: usize, out: &mut [f32]) {
+        let view = match &self.file {
+            SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).and_then(|tensor| tensor.stored()),
+            SourceFile::Deploy(file) => file.get(name),
+        };
+        let values = self.keep(view.map(|view| view.row_to_f32(row, out.len())));
+        if values.len() == out.len() {
+            out.copy_from_slice(&values);
+        }
+    }
+}

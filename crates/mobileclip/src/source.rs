@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use mobileclip_arch::Weights;
 use mobileclip_checkpoint::{Checkpoint, Error, Result, TensorFile};
@@ -36,19 +36,26 @@ impl Source {
 
     /// The first error since the last call.
     pub(crate) fn take_error(&self) -> Result<()> {
-        let error = self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner).take();
         error.map_or(Ok(()), Err)
     }
 
-    fn keep<T: Default>(&self, result: Option<Result<T>>) -> T {
-        match result {
-            Some(Ok(value)) => value,
-            Some(Err(error)) => {
-                let mut slot = self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                slot.get_or_insert(error);
-                T::default()
+    /// The value, or zeros for whoever cannot fail, once the error is kept.
+    fn keep<T>(&self, result: Result<T>, zeros: impl FnOnce() -> T) -> T {
+        result.unwrap_or_else(|error| {
+            let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.get_or_insert(error);
+            zeros()
+        })
+    }
+
+    /// The number of a tensor's elements.
+    fn elements(&self, name: &str) -> usize {
+        match &self.file {
+            SourceFile::Checkpoint(checkpoint) => {
+                checkpoint.get(name).map_or(0, |tensor| tensor.spec().shape.iter().product())
             }
-            None => T::default(),
+            SourceFile::Deploy(file) => file.get(name).map_or(0, |view| view.elements()),
         }
     }
 }
@@ -62,17 +69,19 @@ impl Weights for Source {
     }
 
     fn f32(&self, name: &str) -> Cow<'_, [f32]> {
-        self.keep(match &self.file {
+        let values = match &self.file {
             SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).map(|tensor| tensor.to_f32()),
             SourceFile::Deploy(file) => file.get(name).map(|view| view.to_f32()),
-        })
+        };
+        self.keep(values.unwrap_or_else(|| Ok(Cow::default())), || vec![0.0; self.elements(name)].into())
     }
 
     fn f64(&self, name: &str) -> Vec<f64> {
-        self.keep(match &self.file {
+        let values = match &self.file {
             SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).map(|tensor| tensor.to_f64()),
             SourceFile::Deploy(file) => file.get(name).map(|view| view.to_f64()),
-        })
+        };
+        self.keep(values.unwrap_or_else(|| Ok(Vec::new())), || vec![0.0; self.elements(name)])
     }
 
     fn row(&self, name: &str, row: usize, out: &mut [f32]) {
@@ -80,9 +89,9 @@ impl Weights for Source {
             SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).and_then(|tensor| tensor.stored()),
             SourceFile::Deploy(file) => file.get(name),
         };
-        let values = self.keep(view.map(|view| view.row_to_f32(row, out.len())));
-        if values.len() == out.len() {
-            out.copy_from_slice(&values);
+        if let Some(view) = view {
+            let values = view.row_to_f32(row, out.len());
+            out.copy_from_slice(&self.keep(values, || vec![0.0; out.len()]));
         }
     }
 }

@@ -440,3 +440,17 @@ pub fn form_name(form: Form) -> &'static str {
         Form::Any => "only one",
     }
 }
+
+impl crate::index::Embed for Model {
+    fn model(&self) -> crate::index::ModelNote {
+        crate::index::ModelNote {
+            fingerprint: self.fingerprint(),
+            name: self.variant.name.clone(),
+            dimension: self.embed_dim(),
+        }
+    }
+
+    fn embed_files(&self, paths: &[PathBuf]) -> Vec<std::result::Result<Vec<f32>, String>> {
+        self.encode_files(paths).into_iter().map(|embedding| embedding.map_err(|e| e.to_string())).collect()
+    }
+}

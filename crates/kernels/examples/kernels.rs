@@ -138,6 +138,20 @@ impl Bench {
         );
     }
 
+    /// Packing, as bytes of weights read: one operation for each.
+    fn packing(&self) {
+        let (n, k) = (2048, 512);
+        let weights = ramp(n * k);
+        for (name, pack) in [
+            ("plain", PackedGemm::pack as fn(_, _, _, &[f32], _) -> _),
+            ("winograd", PackedGemm::pack_winograd),
+        ] {
+            self.line(&format!("pack {k}x{n} {name}"), 4.0 * (n * k) as f64, || {
+                std::hint::black_box(pack(self.isa, n, k, &weights, None));
+            });
+        }
+    }
+
     /// Lines without FLOP count: the rate counts one operation for each number.
     fn bandwidth(&self) {
         let map = Map::new(512, 1, 77);
@@ -214,4 +228,5 @@ fn main() {
     bench.attention("B 197 tokens", 12, 64, 197, false);
     bench.attention("H 257 tokens", 16, 80, 257, false);
     bench.bandwidth();
+    bench.packing();
 }

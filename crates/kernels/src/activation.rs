@@ -8,7 +8,8 @@ pub enum Activation {
     /// x
     #[default]
     None,
-    /// x Φ(x) with the exact normal distribution (erf), as MobileCLIP uses it. Largest absolute error 3.3e-7.
+    /// x Φ(x) with the exact normal distribution (erf), as MobileCLIP uses it. Largest error 2.93e-7 for |x| < 5.5 (measured on
+    /// every 211th f32), 1.1e-7 or half a unit in the last place beyond.
     Gelu,
     /// x sigmoid(1.702 x), of OpenAI's models.
     QuickGelu,
@@ -166,5 +167,54 @@ impl Function for QuickGelu {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
         s.div(x, s.add(s.splat(1.0), exp(s, s.mul(x, s.splat(-1.702)))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// erfc by its series and its continued fraction.
+    fn erfc(x: f64) -> f64 {
+        if x < 2.0 {
+            let (mut term, mut sum) = (x, x);
+            for n in 1..80 {
+                term *= -x * x / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            return 1.0 - sum * 2.0 / std::f64::consts::PI.sqrt();
+        }
+        let fraction = (1..200).rev().fold(0.0, |f, n| f64::from(n) / 2.0 / (x + f));
+        (-x * x).exp() / std::f64::consts::PI.sqrt() / (x + fraction)
+    }
+
+    #[test]
+    fn the_table_interpolates_at_chebyshev_nodes() {
+        let d = |a: f64| 0.5 * a * erfc(a / 2f64.sqrt());
+        let width = f64::from(SEGMENT);
+        let nodes: [f64; 5] =
+            std::array::from_fn(|i| (std::f64::consts::PI * (i as f64 + 0.5) / 5.0).cos() * width / 2.0);
+        for segment in 0..LANES {
+            // Newton's divided differences, then multiplied out from the innermost bracket.
+            let mut differences = nodes.map(|u| d(segment as f64 * width + u));
+            for order in 1..5 {
+                for i in (order..5).rev() {
+                    differences[i] = (differences[i] - differences[i - 1]) / (nodes[i] - nodes[i - order]);
+                }
+            }
+            let mut coefficients = [0.0; 5];
+            for i in (0..5).rev() {
+                for k in (0..5).rev() {
+                    let lower = if k > 0 { coefficients[k - 1] } else { differences[i] };
+                    coefficients[k] = lower - coefficients[k] * nodes[i];
+                }
+            }
+            for (k, exact) in coefficients.into_iter().enumerate() {
+                let error = (f64::from(GELU.0[k][segment]) - exact).abs();
+                // Half a unit of f32, and what f64 loses in the differences.
+                let bound = 6e-8 * exact.abs() + 1e-11;
+                assert!(error <= bound, "segment {segment}, coefficient {k}: {exact}, off by {error:e}");
+            }
+        }
     }
 }

@@ -218,14 +218,20 @@ impl Head {
             while first < key_blocks {
                 let width = group::<W>(key_blocks - first);
                 let panel = self.k_panels.add(first * LANES * dims);
-                for t in 0..width * LANES {
-                    let token = first * LANES + t;
+                for w in 0..width {
+                    let token = (first + w) * LANES;
                     for b in 0..self.blocks {
-                        for i in 0..LANES {
-                            let from = self.k.wrapping_add(b * self.stride + token * LANES + i);
-                            let k = if token < self.tokens { *from } else { 0.0 };
-                            *panel.add((b * LANES + i) * LANES * width + t) = k;
+                        let from = self.k.wrapping_add(b * self.stride + token * LANES);
+                        let to = panel.add((b * LANES * width + w) * LANES);
+                        if token + LANES <= self.tokens {
+                            s.transpose(from, LANES, to, width * LANES);
+                            continue;
                         }
+                        let mut tile = [[0.0; LANES]; LANES];
+                        for (t, row) in tile.iter_mut().enumerate().take(self.tokens - token) {
+                            row.copy_from_slice(std::slice::from_raw_parts(from.add(t * LANES), LANES));
+                        }
+                        s.transpose(tile.as_ptr().cast(), LANES, to, width * LANES);
                     }
                 }
                 first += width;

@@ -5,6 +5,7 @@
 //! may divide either. Each output element is one chain of multiply-adds over rising k whatever tile it falls into: bits do
 //! not depend on how calls are divided. (Winograd panels combine two rows of a call: there, fix the pixel ranges.)
 
+mod pack;
 pub(crate) mod rows;
 pub(crate) mod tile;
 mod winograd;
@@ -14,6 +15,7 @@ use crate::buffer::Buffer;
 use crate::isa::Isa;
 use crate::map::{MapMut, MapRef};
 use crate::simd::LANES;
+use pack::Source;
 use std::ops::Range;
 
 /// What is added after the activation.
@@ -236,23 +238,10 @@ impl Panels {
         for panel in &packed.panels {
             let out = &mut packed.weights[panel.offset..];
             match panel.form {
-                Form::Plain => tile::pack(&source, panel.block, panel.width, out),
-                Form::Winograd => winograd::pack(&source, panel.block, panel.width, out),
+                Form::Plain => source.pack_plain(isa, panel.block, panel.width, out),
+                Form::Winograd => source.pack_winograd(isa, panel.block, panel.width, out),
             }
         }
         packed
-    }
-}
-
-/// Row-major weights that read as zero beyond their ends.
-struct Source<'a> {
-    n: usize,
-    k: usize,
-    weights: &'a [f32],
-}
-
-impl Source<'_> {
-    fn at(&self, n: usize, k: usize) -> f32 {
-        if n < self.n && k < self.k { self.weights[n * self.k + k] } else { 0.0 }
     }
 }

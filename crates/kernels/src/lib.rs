@@ -5,6 +5,7 @@
 //!   [`MapMut`] are views of a part of one, [`Tiles`] and [`Chunks`] hand parts to the threads of a [`Pool`].
 //! - Weights are packed once for an instruction set: [`PackedGemm`], [`PackedConv`], [`Depthwise`], [`LayerNorm`].
 //!   [`Attention`] has none; element-wise functions are [`activate`], [`add`], [`scale_channels`], [`mean`], …
+//! - [`jpeg`] has the inner loops of the decoder.
 //!
 //! Every public function is safe: it checks the shapes once, before the loops. Bits never depend on how the work is divided
 //! among threads, except where a function says so.
@@ -25,6 +26,7 @@ mod pool;
 mod relayout;
 pub mod resize;
 mod simd;
+mod tiles;
 
 pub use activation::Activation;
 pub use attention::Attention;
@@ -33,7 +35,7 @@ pub use conv::{ConvInput, ConvShape, PackedConv};
 pub use depthwise::{Depthwise, DepthwiseShape};
 pub use gemm::{PackedGemm, Residual};
 pub use isa::Isa;
-pub use map::{Chunks, MAX_TILES, Map, MapMut, MapRef, Tiles};
+pub use map::{Map, MapMut, MapRef};
 pub use norm::LayerNorm;
 pub use peak::peak_gflops;
 pub use pointwise::{activate, add, add_assign, copy, mean, scale_channels, scale_channels_in_place};
@@ -42,3 +44,4 @@ pub use relayout::{
     gather_rows, pack_planar, pack_rows, read_pixel, unpack_planar, unpack_rows, write_pixel,
 };
 pub use simd::LANES;
+pub use tiles::{Chunks, MAX_TILES, Tiles};

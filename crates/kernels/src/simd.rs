@@ -54,6 +54,11 @@ pub(crate) trait Simd: Copy {
     /// The largest lane.
     fn max_lane(self, v: Self::V) -> f32;
 
+    /// Transposes 16 rows of 16 f32: row i of the result holds column i.
+    ///
+    /// # Safety
+    /// `from` is valid for reading 16 f32 at each of 16 multiples of `from_stride`, `to` for writing likewise.
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
     /// Runs a kernel in a function of its own, compiled for the same instruction set.
     ///
     /// # Safety

@@ -1,6 +1,6 @@
 //! The register tile: R pixels x W vectors of output channels, for all of K.
 
-use super::{Residual, Source};
+use super::Residual;
 use crate::activation::{Activation, Function, with_activation};
 use crate::isa::{Isa, Kernel};
 use crate::map::{MapMut, MapRef};
@@ -25,16 +25,6 @@ impl PanelJob<'_> {
     pub(super) fn run_length(&self, pixel: usize, out: &MapMut<'_>) -> usize {
         let run = out.run_length(pixel);
         if let Residual::Map(r) = self.residual { run.min(r.run_length(pixel)) } else { run }
-    }
-}
-
-/// `[K][16 width]`
-pub(super) fn pack(source: &Source<'_>, block: usize, width: usize, out: &mut [f32]) {
-    let columns = width * LANES;
-    for k in 0..source.k {
-        for j in 0..columns {
-            out[k * columns + j] = source.at(block * LANES + j, k);
-        }
     }
 }
 

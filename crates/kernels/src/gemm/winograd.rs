@@ -13,50 +13,18 @@
 //! the same tile of all four quarters of the output, so that U2 and U3 never leave the first cache.
 
 use super::tile::{PanelJob, Target, divide, multiply};
-use super::{Form, PackedGemm, Source};
+use super::{Form, PackedGemm};
 use crate::isa::Kernel;
 use crate::map::{MapMut, MapRef};
 use crate::simd::{LANES, Simd};
 use std::ops::Range;
 
 /// Products with 7 sums of weights each, per pair of input blocks.
-const PRODUCTS: usize = 7;
+pub(super) const PRODUCTS: usize = 7;
 
 /// f32 of a panel: 7 products `[K/2][16 width]`, then the odd block's left and right half.
 pub(super) fn panel_len(k_blocks: usize, width: usize) -> usize {
     (PRODUCTS * (k_blocks / 2) + 2 * (k_blocks % 2)) * LANES * width * LANES
-}
-
-pub(super) fn pack(source: &Source<'_>, block: usize, width: usize, out: &mut [f32]) {
-    let k_blocks = source.k.div_ceil(LANES);
-    let (half_k, columns) = (k_blocks / 2 * LANES, width * LANES);
-    let left = block * LANES;
-    let right = left + columns;
-    for i in 0..half_k {
-        // k of the even block, and of its odd partner
-        let even = i / LANES * 2 * LANES + i % LANES;
-        let odd = even + LANES;
-        for j in 0..columns {
-            let at = |n: usize, k: usize| f64::from(source.at(n + j, k));
-            let (b11, b12, b21, b22) = (at(left, even), at(right, even), at(left, odd), at(right, odd));
-            let t1 = b12 - b11;
-            let t2 = b22 - t1;
-            let t3 = b22 - b12;
-            for (q, v) in [b11, b21, t2, t3, t1, b22, b21 - t2].into_iter().enumerate() {
-                out[(q * half_k + i) * columns + j] = v as f32;
-            }
-        }
-    }
-    if k_blocks % 2 == 1 {
-        let rest = &mut out[PRODUCTS * half_k * columns..];
-        for (side, n) in [left, right].into_iter().enumerate() {
-            for i in 0..LANES {
-                for j in 0..columns {
-                    rest[(side * LANES + i) * columns + j] = source.at(n + j, 2 * half_k + i);
-                }
-            }
-        }
-    }
 }
 
 /// Planes of sums: S1 to S4, and where the number of pixels is odd a copy of A22 with its row of zeros.

@@ -131,6 +131,37 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: instructions by the token, 16 x 16 f32 on both sides by the caller.
+        unsafe {
+            let mut u = [_mm512_setzero_ps(); LANES];
+            for g in 0..4 {
+                let row = from.add(4 * g * from_stride);
+                let (a, b) = (_mm512_loadu_ps(row), _mm512_loadu_ps(row.add(from_stride)));
+                let row = row.add(2 * from_stride);
+                let (c, d) = (_mm512_loadu_ps(row), _mm512_loadu_ps(row.add(from_stride)));
+                let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let (low2, high2) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                let (low, low2) = (_mm512_castps_pd(low), _mm512_castps_pd(low2));
+                let (high, high2) = (_mm512_castps_pd(high), _mm512_castps_pd(high2));
+                // Quarter q of u[4 g + i] holds column 4 q + i of rows 4 g to 4 g + 3.
+                u[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
+                u[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
+                u[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
+                u[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+            }
+            for i in 0..4 {
+                let (a, b, c, d) = (u[i], u[4 + i], u[8 + i], u[12 + i]);
+                let (v0, v1) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+                let (v2, v3) = (_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
+                _mm512_storeu_ps(to.add(i * to_stride), _mm512_shuffle_f32x4::<0x88>(v0, v2));
+                _mm512_storeu_ps(to.add((4 + i) * to_stride), _mm512_shuffle_f32x4::<0xdd>(v0, v2));
+                _mm512_storeu_ps(to.add((8 + i) * to_stride), _mm512_shuffle_f32x4::<0x88>(v1, v3));
+                _mm512_storeu_ps(to.add((12 + i) * to_stride), _mm512_shuffle_f32x4::<0xdd>(v1, v3));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn call<K: Kernel>(self, kernel: K) {
         // SAFETY: instructions by the token, the kernel's demands by the caller.
         unsafe { run_avx512(kernel) }

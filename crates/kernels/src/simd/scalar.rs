@@ -113,6 +113,15 @@ impl Simd for Scalar {
         fold(v, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for i in 0..LANES {
+            for j in 0..LANES {
+                // SAFETY: the caller promises 16 x 16 f32 on both sides.
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) };
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn call<K: Kernel>(self, kernel: K) {
         // SAFETY: instructions by the token, the kernel's demands by the caller.
         unsafe { run_scalar(kernel) }

@@ -20,13 +20,13 @@ pub struct Limits {
     /// Most bytes to allocate for the pixels, the coefficients of progressive files and working rows together (the
     /// entropy-coded data itself, at most the file's length, comes on top). Default: 1 GiB.
     pub max_bytes: u64,
-    /// Most scans; each one can cost a pass over all coefficients. Default: 500.
+    /// Most scans; each one can cost a pass over all coefficients. Default: 100 (usual are 1 to 15).
     pub max_scans: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_pixels: 178_956_970, max_bytes: 1 << 30, max_scans: 500 }
+        Self { max_pixels: 178_956_970, max_bytes: 1 << 30, max_scans: 100 }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The JPEG files among the image goldens, byte for byte.
+//! The JPEG files among the image goldens and those in `files`, byte for byte.
 
 use mobileclip_jpeg::{Error, Image, Limits, decode, read_header};
 use serde_json::Value;
@@ -40,8 +40,7 @@ fn photos_equal_pillow() {
             let got: Vec<usize> = rgb[at..at + 3].iter().map(|&v| v.into()).collect();
             assert_eq!(got, v[2..5], "{file} at ({}, {})", v[0], v[1]);
         }
-        let hash: String = Sha256::digest(&rgb).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hash, row["rgb_sha256"], "{file}");
+        assert_eq!(sha256(&rgb), row["rgb_sha256"], "{file}");
     }
 }
 
@@ -74,6 +73,32 @@ fn bad_files_are_errors() {
         };
         assert_eq!(result, expected, "{file}");
     }
+}
+
+/// Every structure of the format, wrong ones too: `files/make_files.py` tells how the files were made.
+#[test]
+fn structures_equal_pillow() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
+    let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+    let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
+    for row in &rows {
+        let file = row["file"].as_str().unwrap();
+        let result = decode(&std::fs::read(folder.join(file)).unwrap(), Limits::default());
+        let note = &row["note"];
+        if row["error"].is_string() {
+            assert!(result.is_err(), "{file} ({note}): Pillow refuses it: {}", row["error"]);
+            continue;
+        }
+        let image = result.unwrap_or_else(|error| panic!("{file} ({note}): {error}"));
+        assert_eq!((image.width, image.height), size(row), "{file} ({note})");
+        assert_eq!(image.channels as u64, row["channels"], "{file} ({note})");
+        assert_eq!(sha256(&image.pixels), row["sha256"], "{file} ({note})");
+    }
+    assert_eq!(rows.len(), 55);
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn size(row: &Value) -> (usize, usize) {

@@ -13,10 +13,10 @@ pub fn fnv1a64(name: &str) -> u64 {
     name.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
 }
 
-/// The splitmix64 stream that starts at the name's hash.
-pub fn stream(name: &str) -> impl Iterator<Item = u64> + use<> {
+/// The splitmix64 stream that starts at the name's hash, from element `first` on.
+fn stream(name: &str, first: usize) -> impl Iterator<Item = u64> + use<> {
     let start = fnv1a64(name);
-    (1u64..).map(move |i| {
+    (1 + first as u64..).map(move |i| {
         let mut z = start.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -24,9 +24,9 @@ pub fn stream(name: &str) -> impl Iterator<Item = u64> + use<> {
     })
 }
 
-/// Numbers in [−1, 1), multiples of 2⁻²³.
-pub fn unit(name: &str) -> impl Iterator<Item = f64> + use<> {
-    stream(name).map(|z| (z >> 40) as f64 / f64::from(1 << 23) - 1.0)
+/// Numbers in [−1, 1), multiples of 2⁻²³, from element `first` on.
+fn unit(name: &str, first: usize) -> impl Iterator<Item = f64> + use<> {
+    stream(name, first).map(|z| (z >> 40) as f64 / f64::from(1 << 23) - 1.0)
 }
 
 /// The tensor that a checkpoint key of this name and shape gets.
@@ -34,7 +34,11 @@ pub fn unit(name: &str) -> impl Iterator<Item = f64> + use<> {
 /// # Panics
 /// If no rule of the formula fits the name.
 pub fn tensor(name: &str, shape: &[usize]) -> Vec<f32> {
-    let elements = shape.iter().product();
+    part(name, shape, 0, shape.iter().product())
+}
+
+/// `len` elements of a tensor from element `first` on.
+fn part(name: &str, shape: &[usize], first: usize, len: usize) -> Vec<f32> {
     let mut parts = name.rsplit('.');
     let last = parts.next().unwrap_or_default();
     let owner = parts.next().unwrap_or_default();
@@ -54,16 +58,16 @@ pub fn tensor(name: &str, shape: &[usize]) -> Vec<f32> {
         _ if last.ends_with("weight") => (1.0, 0.1),
         _ => panic!("no formula rule for {name} {shape:?}"),
     };
-    unit(name).take(elements).map(|u| (offset + scale * u) as f32).collect()
+    unit(name, first).take(len).map(|u| (offset + scale * u) as f32).collect()
 }
 
 /// An image in [0, 1), shape 3 × `height` × `width`, before normalisation.
 pub fn image(label: &str, height: usize, width: usize) -> Vec<f32> {
     const CELLS: usize = 8;
     let key = format!("input:{label}");
-    let coarse: Vec<f64> = unit(&format!("{key}:coarse")).take(3 * CELLS * CELLS).collect();
-    let tint: Vec<f64> = unit(&format!("{key}:tint")).take(3).collect();
-    unit(&key)
+    let coarse: Vec<f64> = unit(&format!("{key}:coarse"), 0).take(3 * CELLS * CELLS).collect();
+    let tint: Vec<f64> = unit(&format!("{key}:tint"), 0).take(3).collect();
+    unit(&key, 0)
         .take(3 * height * width)
         .enumerate()
         .map(|(i, fine)| {
@@ -95,6 +99,11 @@ impl Weights for Formula {
     fn f32(&self, name: &str) -> Cow<'_, [f32]> {
         let shape = self.shapes.get(name).unwrap_or_else(|| panic!("the manifest has no `{name}`"));
         Cow::Owned(tensor(name, shape))
+    }
+
+    fn row(&self, name: &str, row: usize, out: &mut [f32]) {
+        let shape = self.shapes.get(name).unwrap_or_else(|| panic!("the manifest has no `{name}`"));
+        out.copy_from_slice(&part(name, shape, row * out.len(), out.len()));
     }
 }
 

@@ -125,7 +125,13 @@ impl Header {
     fn palette(&self, bytes: &[u8]) -> Palette {
         let (at, colours, colour_len) = self.palette;
         let table = bytes.get(at..).unwrap_or(&[]).chunks_exact(colour_len).take(colours);
-        Palette::new(table.filter_map(|c| c.first_chunk::<3>()).map(|&[b, g, r]| [r, g, b]))
+        let colours = table.filter_map(|c| c.first_chunk::<3>()).map(|&[b, g, r]| [r, g, b]);
+        // A palette of black alone, or of black and white, is no palette for Pillow either.
+        if self.bits == 1 && colours.clone().eq([[0; 3]]) {
+            Palette::grey(1)
+        } else {
+            Palette::new_or_grey(colours)
+        }
     }
 }
 

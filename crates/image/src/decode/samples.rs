@@ -1,22 +1,24 @@
 //! Samples as they lie in files to bytes of RGB.
 
-/// 256 colours; what a file leaves out is grey, as Pillow's palettes begin.
+/// 256 colours.
 #[derive(Clone)]
 pub(super) struct Palette([[u8; 3]; 256]);
 
 impl Palette {
-    /// The shades of grey with `colours` over the first ones.
+    /// The given colours; indices beyond them are black.
     pub(super) fn new(colours: impl Iterator<Item = [u8; 3]>) -> Palette {
-        let mut shade = 0u8;
-        let mut table = [(); 256].map(|()| {
-            let grey = [shade; 3];
-            shade = shade.wrapping_add(1);
-            grey
-        });
+        let mut table = [[0; 3]; 256];
         for (entry, colour) in table.iter_mut().zip(colours) {
             *entry = colour;
         }
         Palette(table)
+    }
+
+    /// As [`Palette::new`], but where every colour is the shade of its own index, so are those beyond: Pillow takes such a file for
+    /// a grey one.
+    pub(super) fn new_or_grey(colours: impl Iterator<Item = [u8; 3]> + Clone) -> Palette {
+        let is_grey = colours.clone().zip(0u8..=255).all(|(colour, shade)| colour == [shade; 3]);
+        if is_grey { Palette::grey(8) } else { Palette::new(colours) }
     }
 
     /// Shades of grey for samples of `bits` bits: 0 is black, the highest number white.
@@ -28,6 +30,15 @@ impl Palette {
             _ => 1,
         };
         Palette::new((0u8..=255).map(|v| [v.wrapping_mul(factor); 3]))
+    }
+
+    /// White for black, for samples of `bits` bits.
+    pub(super) fn inverted(mut self, bits: u8) -> Palette {
+        let used = if bits >= 8 { 256 } else { 1 << bits };
+        if let Some(used) = self.0.get_mut(..used) {
+            used.reverse();
+        }
+        self
     }
 
     pub(super) fn colour(&self, index: u8) -> [u8; 3] {
@@ -76,6 +87,14 @@ pub(super) fn cmyk([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     })
 }
 
+/// A colour without the alpha that it was multiplied with; as it is where alpha is 0.
+pub(super) fn divide(value: u8, alpha: u8) -> u8 {
+    match alpha {
+        0 | 255 => value,
+        _ => u8::try_from(u16::from(value) * 255 / u16::from(alpha)).unwrap_or(255),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,9 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn palettes_end_in_grey() {
-        let palette = Palette::new([[1, 2, 3]].into_iter());
-        assert_eq!([0, 1, 255].map(|i| palette.colour(i)), [[1, 2, 3], [1; 3], [255; 3]]);
+    fn palettes_end_in_black_or_grey() {
+        let palette = Palette::new_or_grey([[0, 0, 0], [1, 2, 3]].into_iter());
+        assert_eq!([1, 2, 255].map(|i| palette.colour(i)), [[1, 2, 3], [0; 3], [0; 3]]);
+        let palette = Palette::new_or_grey([[0; 3], [1; 3]].into_iter());
+        assert_eq!([1, 2, 255].map(|i| palette.colour(i)), [[1; 3], [2; 3], [255; 3]]);
+        assert_eq!([0, 1, 3].map(|i| Palette::grey(2).inverted(2).colour(i)[0]), [255, 170, 0]);
         assert_eq!([0, 3, 15].map(|i| Palette::grey(4).colour(i)[0]), [0, 51, 255]);
         assert_eq!(Palette::grey(8).colour(200), [200; 3]);
     }

@@ -1,181 +1,206 @@
-//! The first page of a TIFF, by the `tiff` crate, which unpacks the samples; what they mean is decided here, as Pillow does.
+//! The first page of a TIFF. Own code over kept decompressors: the `tiff` crate knows no palettes, wants an end mark that many
+//! writers leave out, and panics on planes of several strips.
 
-use std::borrow::Cow;
-use std::io::Cursor;
-
-use tiff::decoder::{Decoder, Limits};
-use tiff::tags::{SampleFormat, Tag};
-use tiff::{ColorType, TiffError};
-
-use super::samples::{Palette, cmyk, push_colours, push_greys, unpack};
+use super::samples::{Palette, cmyk, divide, push_colours, push_greys, unpack as unpack_bits};
 use super::{DecodeOptions, Decoded, Format, broken, exif, unsupported};
 use crate::{Error, RgbImage};
 
+mod chunks;
+mod directory;
+mod unpack;
+
+use chunks::{Chunk, Layout};
+use directory::{Directory, tag};
+
 /// Photometric interpretations.
-const BLACK_IS_ZERO: u16 = 1;
-const INDEXED: u16 = 3;
-/// `ExtraSamples` of an alpha that the colours were multiplied with.
-const ASSOCIATED_ALPHA: u16 = 1;
+const WHITE_IS_ZERO: u64 = 0;
+const BLACK_IS_ZERO: u64 = 1;
+const PHOTOMETRIC_RGB: u64 = 2;
+const INDEXED: u64 = 3;
+const SEPARATED: u64 = 5;
+const YCBCR: u64 = 6;
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, Error> {
-    let mut file = open(Cow::Borrowed(bytes))?;
-    let (width, height) = file.dimensions().map_err(wrong)?;
-    let (width, height) = options.check_size(Format::Tiff, width.into(), height.into())?;
-    let orientation = file.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten().unwrap_or(exif::UPRIGHT);
-    let meaning = file.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation).map_err(wrong)?;
-    let mut palette = None;
-    if meaning == Some(INDEXED) {
-        palette = Some(colour_map(&mut file)?);
-        file = open(Cow::Owned(as_grey(bytes)?))?;
-    }
-    let extra = file.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(wrong)?.unwrap_or_default();
-    let is_premultiplied = extra.first() == Some(&ASSOCIATED_ALPHA);
+    let directory =
+        Directory::first(bytes).ok_or_else(|| broken(Format::Tiff, "the directory lies outside the file"))?;
+    let layout = Layout::read(&directory, options)?;
+    let meaning = Meaning::read(&directory, &layout)?;
+    let orientation =
+        directory.number(tag::ORIENTATION).and_then(|v| u8::try_from(v).ok()).unwrap_or(exif::UPRIGHT);
 
-    let color = file.colortype().map_err(wrong)?;
-    let layout = file.image_buffer_layout().map_err(wrong)?;
-    // At most 16 bytes a pixel, whatever the number of samples that the file claims.
-    if layout.complete_len > width * height * 16 {
-        return Err(unsupported(Format::Tiff, format!("{color:?}")));
-    }
-    let mut raw = vec![0; layout.complete_len];
-    file.read_image_bytes(&mut raw).map_err(wrong)?;
-    if let (true, Some(plane_len)) = (layout.planes > 1, layout.plane_stride) {
-        raw = interleave(&raw, plane_len.get(), usize::from(color.bit_depth() / 8));
-    }
-    let is_float = layout.sample_format == SampleFormat::IEEEFP;
-    let is_signed = layout.sample_format == SampleFormat::Int;
-
-    let mut pixels = Vec::with_capacity(width * height * 3);
-    match color {
-        ColorType::Gray(bits @ (1 | 2 | 4)) => {
-            let palette = palette.unwrap_or_else(|| Palette::grey(bits));
-            for row in raw.chunks_exact((width * usize::from(bits)).div_ceil(8)).take(height) {
-                pixels.extend(unpack(row, bits).take(width).flat_map(|index| palette.colour(index)));
+    let (width, height) = (layout.width, layout.height);
+    let mut image = RgbImage::new(width, height, vec![0; width * height * 3])?;
+    for index in 0..layout.chunks() {
+        let place = layout.place(index);
+        let colours = match layout.read_chunk(&directory, index)? {
+            Chunk::Rgb(pixels) => pixels,
+            Chunk::Samples(samples) => {
+                let mut pixels = Vec::with_capacity(place.rows * layout.chunk_width * 3);
+                for row in samples.chunks_exact(layout.row_len()).take(place.rows) {
+                    meaning.push_row(&mut pixels, row, layout.chunk_width);
+                }
+                pixels
+            }
+        };
+        // Tiles reach beyond the image on the right and below.
+        let stride = layout.chunk_width * 3;
+        for (y, row) in colours.chunks_exact(stride).take(place.rows).enumerate() {
+            let at = ((place.top + y) * width + place.left) * 3;
+            let columns = layout.chunk_width.min(width - place.left) * 3;
+            if let (Some(to), Some(from)) = (image.pixels_mut().get_mut(at..at + columns), row.get(..columns))
+            {
+                to.copy_from_slice(from);
             }
         }
-        ColorType::Gray(8) => match palette {
-            Some(palette) => pixels.extend(raw.iter().flat_map(|&index| palette.colour(index))),
-            None => push_greys(&mut pixels, &raw, 1),
-        },
-        _ if palette.is_some() => return Err(unsupported(Format::Tiff, "a palette with more than 8 bits")),
-        ColorType::Gray(16) if !is_signed && !is_float => push_greys(&mut pixels, &high_bytes(&raw), 1),
-        ColorType::Gray(16) if is_signed => {
-            clip(&mut pixels, &raw, |v: [u8; 2]| i16::from_ne_bytes(v).into())
+    }
+    Ok(Decoded { image, orientation })
+}
+
+/// What the samples of a pixel stand for.
+struct Meaning {
+    kind: Kind,
+    bits: u8,
+    samples: usize,
+    is_little_endian: bool,
+}
+
+enum Kind {
+    /// One sample of at most 8 bits, looked up; others behind it are ignored.
+    Palette(Box<Palette>),
+    Grey {
+        is_inverted: bool,
+    },
+    /// Numbers of a wide type, clipped to bytes.
+    Number(Number),
+    Rgb,
+    /// The colours were multiplied with the fourth sample.
+    Premultiplied,
+    Cmyk,
+}
+
+#[derive(Clone, Copy)]
+enum Number {
+    I16,
+    I32,
+    F32,
+}
+
+impl Meaning {
+    fn read(directory: &Directory<'_>, layout: &Layout) -> Result<Meaning, Error> {
+        let (bits, samples) = (layout.bits, layout.samples);
+        let format = directory.number(tag::SAMPLE_FORMAT).unwrap_or(1);
+        let photometric = directory.number(tag::PHOTOMETRIC);
+        let is_premultiplied = directory.number(tag::EXTRA_SAMPLES) == Some(1);
+        let other = || {
+            let what = format!(
+                "photometric interpretation {photometric:?}, {samples} samples of {bits} bits, format {format}"
+            );
+            unsupported(Format::Tiff, what)
+        };
+        let kind = match (photometric.unwrap_or(BLACK_IS_ZERO), samples, bits, format) {
+            (INDEXED, 1.., 1..=8, 1) => Kind::Palette(Box::new(palette(directory)?)),
+            (WHITE_IS_ZERO, 1, 1..=8, 1) => Kind::Palette(Box::new(Palette::grey(bits).inverted(bits))),
+            (BLACK_IS_ZERO, 1.., 8, _) | (BLACK_IS_ZERO, 1, 1 | 2 | 4, 1) => {
+                Kind::Palette(Box::new(Palette::grey(bits)))
+            }
+            (WHITE_IS_ZERO, 1, 16, 1) => Kind::Grey { is_inverted: true },
+            (BLACK_IS_ZERO, 1.., 16, 1) => Kind::Grey { is_inverted: false },
+            (BLACK_IS_ZERO, 1, 16, 2) => Kind::Number(Number::I16),
+            // Pillow reads unsigned numbers as signed ones.
+            (BLACK_IS_ZERO, 1, 32, 1 | 2) => Kind::Number(Number::I32),
+            (BLACK_IS_ZERO, 1, 32, 3) => Kind::Number(Number::F32),
+            (PHOTOMETRIC_RGB, 4.., 8 | 16, 1) if is_premultiplied => Kind::Premultiplied,
+            (PHOTOMETRIC_RGB, 3.., 8 | 16, 1) => Kind::Rgb,
+            (SEPARATED, 4.., 8 | 16, 1) if !layout.is_jpeg() => Kind::Cmyk,
+            // The JPEG decoder gives colours.
+            (YCBCR, 3, 8, 1) if layout.is_jpeg() => Kind::Rgb,
+            _ => return Err(other()),
+        };
+        if bits < 8 && samples != 1 {
+            return Err(other());
         }
-        ColorType::Gray(32) if is_float => clip(&mut pixels, &raw, |v: [u8; 4]| f32::from_ne_bytes(v).into()),
-        ColorType::Gray(32) => clip(&mut pixels, &raw, |v: [u8; 4]| i32::from_ne_bytes(v).into()),
-        ColorType::Multiband { bit_depth: 8, num_samples: 2 } => push_greys(&mut pixels, &raw, 2),
-        ColorType::RGB(bits @ (8 | 16)) => push_colours(&mut pixels, &bytes_of(&raw, bits), 3),
-        ColorType::RGBA(bits @ (8 | 16)) if is_premultiplied => {
-            for pixel in bytes_of(&raw, bits).chunks_exact(4) {
-                if let Some(&[r, g, b, a]) = pixel.first_chunk() {
-                    pixels.extend([r, g, b].map(|v| divide(v, a)));
+        Ok(Meaning { kind, bits, samples, is_little_endian: directory.is_little_endian() })
+    }
+
+    /// Appends a row of `width` pixels.
+    fn push_row(&self, out: &mut Vec<u8>, row: &[u8], width: usize) {
+        match &self.kind {
+            Kind::Palette(palette) => {
+                let indices = unpack_bits(row, self.bits).step_by(self.samples).take(width);
+                out.extend(indices.flat_map(|index| palette.colour(index)));
+            }
+            Kind::Number(number) => {
+                let len = if matches!(number, Number::I16) { 2 } else { 4 };
+                out.extend(row.chunks_exact(len).flat_map(|v| [clip(self.number(*number, v)); 3]));
+            }
+            Kind::Grey { is_inverted } => {
+                let from = out.len();
+                push_greys(out, &self.bytes(row), self.samples);
+                if *is_inverted {
+                    out.iter_mut().skip(from).for_each(|v| *v = !*v);
+                }
+            }
+            Kind::Rgb => push_colours(out, &self.bytes(row), self.samples),
+            Kind::Premultiplied => {
+                for pixel in self.bytes(row).chunks_exact(self.samples) {
+                    if let Some(&[r, g, b, alpha]) = pixel.first_chunk() {
+                        out.extend([r, g, b].map(|v| if alpha == 0 { 0 } else { divide(v, alpha) }));
+                    }
+                }
+            }
+            Kind::Cmyk => {
+                for inks in self.bytes(row).chunks_exact(self.samples) {
+                    out.extend(cmyk(inks.first_chunk().copied().unwrap_or_default()));
                 }
             }
         }
-        ColorType::RGBA(bits @ (8 | 16)) => push_colours(&mut pixels, &bytes_of(&raw, bits), 4),
-        ColorType::CMYK(bits @ (8 | 16)) | ColorType::CMYKA(bits @ (8 | 16)) => {
-            for inks in bytes_of(&raw, bits).chunks_exact(usize::from(color.num_samples())) {
-                pixels.extend(cmyk(inks.first_chunk().copied().unwrap_or_default()));
+    }
+
+    /// Samples of 8 bits as they are, of 16 bits by their high bytes.
+    fn bytes<'a>(&self, row: &'a [u8]) -> std::borrow::Cow<'a, [u8]> {
+        if self.bits == 8 {
+            return row.into();
+        }
+        row.iter().skip(usize::from(self.is_little_endian)).step_by(2).copied().collect()
+    }
+
+    fn number(&self, number: Number, bytes: &[u8]) -> f64 {
+        let mut raw = [0; 4];
+        // As big-endian numbers of 32 bits; a shorter one stands in the upper half.
+        for (to, &from) in raw.iter_mut().zip(bytes) {
+            *to = from;
+        }
+        if self.is_little_endian {
+            let len = bytes.len().min(4);
+            if let Some(used) = raw.get_mut(..len) {
+                used.reverse();
             }
         }
-        _ => return Err(unsupported(Format::Tiff, format!("{color:?}"))),
+        match number {
+            Number::I16 => f64::from(i32::from_be_bytes(raw) >> 16),
+            Number::I32 => f64::from(i32::from_be_bytes(raw)),
+            Number::F32 => f64::from(f32::from_be_bytes(raw)),
+        }
     }
-    Ok(Decoded { image: RgbImage::new(width, height, pixels)?, orientation })
 }
 
-fn open(bytes: Cow<'_, [u8]>) -> Result<Decoder<Cursor<Cow<'_, [u8]>>>, Error> {
-    let mut limits = Limits::default();
-    // Nothing that is read from the file can be longer than it; the image itself was checked before.
-    limits.ifd_value_size = bytes.len();
-    limits.intermediate_buffer_size = bytes.len();
-    limits.decoding_buffer_size = usize::MAX;
-    Ok(Decoder::new(Cursor::new(bytes)).map_err(wrong)?.with_limits(limits))
+/// Pillow clips wide numbers to bytes and rounds towards zero.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn clip(number: f64) -> u8 {
+    // `as` saturates, truncates, and makes NaN black.
+    number as u8
 }
 
 /// The palette: all reds, all greens, all blues, of 16 bits each.
-fn colour_map<R: std::io::Read + std::io::Seek>(file: &mut Decoder<R>) -> Result<Palette, Error> {
-    let map = file.find_tag_unsigned_vec::<u16>(Tag::ColorMap).map_err(wrong)?;
-    let map = map.ok_or_else(|| broken(Format::Tiff, "colours by index, but no palette"))?;
-    let high = |v: &u16| v.to_be_bytes().first().copied().unwrap_or_default();
+fn palette(directory: &Directory<'_>) -> Result<Palette, Error> {
+    let map = directory
+        .numbers(tag::COLOR_MAP)
+        .ok_or_else(|| broken(Format::Tiff, "colours by index, but no palette"))?;
+    let high = |v: &u64| u8::try_from(v >> 8 & 0xff).unwrap_or(0);
     let (reds, rest) = map.split_at(map.len() / 3);
     let (greens, blues) = rest.split_at(rest.len() / 2);
     Ok(Palette::new(reds.iter().zip(greens).zip(blues).map(|((r, g), b)| [high(r), high(g), high(b)])))
 }
 
-/// A copy of the file that says that its indices are shades of grey: the `tiff` crate knows no palettes, but the indices are stored
-/// as shades are.
-fn as_grey(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut copy = bytes.to_vec();
-    let place = photometric_value(bytes).and_then(|(at, value)| Some((copy.get_mut(at..at + 2)?, value)));
-    let (place, value) = place.ok_or_else(|| broken(Format::Tiff, "the directory ends too early"))?;
-    place.copy_from_slice(&value);
-    Ok(copy)
-}
-
-/// Where the photometric interpretation of the first page stands, and the bytes that mean [`BLACK_IS_ZERO`].
-fn photometric_value(bytes: &[u8]) -> Option<(usize, [u8; 2])> {
-    let little = bytes.starts_with(b"II");
-    let is_big = bytes.get(2..4)?.contains(&43);
-    let number = |at: usize, len: usize| {
-        let bytes = bytes.get(at..at.checked_add(len)?)?;
-        let step = |value: u64, &byte: &u8| value << 8 | u64::from(byte);
-        let value = if little { bytes.iter().rev().fold(0, step) } else { bytes.iter().fold(0, step) };
-        usize::try_from(value).ok()
-    };
-    let (directory, count_len, entry_len, value_at) =
-        if is_big { (number(8, 8)?, 8, 20, 12) } else { (number(4, 4)?, 2, 12, 8) };
-    let first = directory.checked_add(count_len)?;
-    let entries = number(directory, count_len)?.min(bytes.len() / entry_len);
-    let entry =
-        (0..entries).map(|i| first.saturating_add(i * entry_len)).find(|&at| number(at, 2) == Some(262))?;
-    let value = if little { BLACK_IS_ZERO.to_le_bytes() } else { BLACK_IS_ZERO.to_be_bytes() };
-    Some((entry.checked_add(value_at)?, value))
-}
-
-/// Planes one after the other to samples side by side.
-fn interleave(raw: &[u8], plane_len: usize, sample_len: usize) -> Vec<u8> {
-    let planes: Vec<&[u8]> = raw.chunks_exact(plane_len).collect();
-    let mut mixed = Vec::with_capacity(raw.len());
-    for at in (0..plane_len).step_by(sample_len.max(1)) {
-        for plane in &planes {
-            mixed.extend_from_slice(plane.get(at..at + sample_len).unwrap_or(&[]));
-        }
-    }
-    mixed
-}
-
-/// Samples of 8 bits as they are, of 16 bits by their high bytes.
-fn bytes_of(raw: &[u8], bits: u8) -> Cow<'_, [u8]> {
-    if bits == 16 { Cow::Owned(high_bytes(raw)) } else { Cow::Borrowed(raw) }
-}
-
-fn high_bytes(raw: &[u8]) -> Vec<u8> {
-    let high = |v: &[u8]| v.first_chunk().map_or(0, |v| u16::from_ne_bytes(*v) >> 8);
-    raw.chunks_exact(2).map(|v| u8::try_from(high(v)).unwrap_or(255)).collect()
-}
-
-/// Grey numbers of a wide type: Pillow clips them to bytes and rounds towards zero.
-fn clip<const N: usize>(out: &mut Vec<u8>, raw: &[u8], number: fn([u8; N]) -> f64) {
-    for value in raw.chunks_exact(N).filter_map(|v| v.first_chunk()) {
-        // `as` saturates, truncates, and makes NaN black.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        out.extend([number(*value) as u8; 3]);
-    }
-}
-
-/// A colour without the alpha that it was multiplied with, as Pillow unpacks `RGBa`.
-fn divide(value: u8, alpha: u8) -> u8 {
-    match alpha {
-        0 => 0,
-        255 => value,
-        _ => u8::try_from(u16::from(value) * 255 / u16::from(alpha)).unwrap_or(255),
-    }
-}
-
-fn wrong(error: TiffError) -> Error {
-    match error {
-        TiffError::UnsupportedError(what) => unsupported(Format::Tiff, what),
-        other => broken(Format::Tiff, other),
-    }
-}
+#[cfg(test)]
+mod tests;

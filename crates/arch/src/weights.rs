@@ -25,6 +25,9 @@ pub trait Weights: Send + Sync {
         out.copy_from_slice(&self.f32(name)[row * columns..][..columns]);
     }
 
+    /// Says that what was read so far will hardly be read again: a mapped file may give its memory back.
+    fn release(&self) {}
+
     /// The tensor in double precision, row-major.
     ///
     /// # Panics
@@ -45,6 +48,10 @@ impl<W: Weights + ?Sized> Weights for &W {
 
     fn row(&self, name: &str, row: usize, out: &mut [f32]) {
         (**self).row(name, row, out);
+    }
+
+    fn release(&self) {
+        (**self).release();
     }
 
     fn f64(&self, name: &str) -> Vec<f64> {

@@ -1,5 +1,5 @@
 //! The bytes of a file: mapped, or held in memory.
-#![allow(unsafe_code)] // The one line that maps a file.
+#![allow(unsafe_code)] // The line that maps a file, and the one that lets go of its pages.
 
 use std::fs::File;
 use std::path::Path;
@@ -32,6 +32,16 @@ impl Bytes {
         // the documented condition of `TensorFile::open`. Our own writers replace files by rename, so never under a map.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         Ok(Bytes::Mapped(map))
+    }
+
+    /// Gives the memory of mapped pages back; the next read takes them from the file's cache again.
+    pub(crate) fn release(&self) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self {
+            // SAFETY: the map is read-only and backed by the file, so that a page read again holds the same bytes; nothing
+            // written can be lost. If the advice is refused, nothing changes.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
     }
 }
 

@@ -238,6 +238,11 @@ impl TensorFile {
         &self.parsed.notes
     }
 
+    /// Says that what was read so far will hardly be read again: a mapped file gives its memory back to the system.
+    pub fn release(&self) {
+        self.bytes.release();
+    }
+
     /// Bytes of an entry's storage, after its check sum was found right.
     pub(crate) fn storage(&self, entry: &Entry) -> Result<&[u8]> {
         let lost = || self.tensor_error(&entry.name, "its storage lies outside the file".into());

@@ -47,9 +47,10 @@ fn time(name: &str, which: Which, isa: Isa, threads: usize, is_profile: bool) {
     let weights = Arc::new(Formula::of(&Manifest::of(variant)));
     let graph = Graph::trace(variant, which, weights.as_ref(), &[]);
     let start = Instant::now();
-    let tower = Tower::new(graph, weights, isa, Arc::new(Pool::new(threads))).expect("a tower");
-    let packing = start.elapsed();
     let shape = variant.input(which);
+    let usual = (shape.height, shape.width);
+    let tower = Tower::new(graph, weights, isa, Arc::new(Pool::new(threads)), usual).expect("a tower");
+    let packing = start.elapsed();
     let pixels = formula::image("p", shape.height.max(8), shape.width.max(8));
     let ids: Vec<u32> = (0..shape.width as u32).map(|i| if i == 76 { 49407 } else { 320 + i }).collect();
     let input = match which {

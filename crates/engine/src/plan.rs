@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     slot_lens: Vec<usize>,
     /// f32 of scratch that a thread needs.
     pub scratch: usize,
+    /// f32 of activation sums that threads share.
+    sums: usize,
 }
 
 /// Bounds along blocks (or panels, or heads) and along pixels (or rows).
@@ -38,11 +40,35 @@ pub(crate) struct Split {
     pub pixels: Vec<usize>,
 }
 
+impl Split {
+    /// Where the sums of each pixel range start, and where the last ends.
+    pub(crate) fn sums_bounds(&self, gemm: &PackedGemm) -> Vec<usize> {
+        let lens = self.pixels.windows(2).map(|range| gemm.sums_len(range[1] - range[0]));
+        std::iter::once(0)
+            .chain(lens.scan(0, |end, len| {
+                *end += len;
+                Some(*end)
+            }))
+            .collect()
+    }
+}
+
+/// Sums for a Winograd product whose tiles several threads share.
+fn shared_sums(layer: &Layer, split: &Split) -> usize {
+    match layer {
+        Layer::Gemm(gemm) if split.blocks.len() > 2 => split.sums_bounds(gemm).last().copied().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// The memory of one run.
 #[derive(Debug)]
 pub(crate) struct Arena {
     pub slots: Vec<Buffer>,
+    /// One piece for each thread.
     pub scratch: Buffer,
+    /// Shared by all threads: a Winograd product's sums, where several threads work on one tile.
+    pub sums: Buffer,
 }
 
 impl Plan {
@@ -56,8 +82,11 @@ impl Plan {
         let shapes = graph.shapes(height, width)?;
         let maps = maps(graph, layers, &shapes);
         let (slots, slot_lens) = assign_slots(graph, &maps);
-        let splits = (0..graph.nodes.len()).map(|id| split(graph, layers, &maps, id, threads)).collect();
-        let scratch = (0..graph.nodes.len()).map(|id| scratch(graph, layers, &maps, isa, id)).max();
+        let splits: Vec<Split> =
+            (0..graph.nodes.len()).map(|id| split(graph, layers, &maps, id, threads)).collect();
+        let scratch_of = |id| scratch(graph, layers, &maps, &splits, isa, id);
+        let scratch = (0..graph.nodes.len()).map(scratch_of).max();
+        let sums = layers.iter().zip(&splits).map(|(layer, split)| shared_sums(layer, split)).max();
         let positions = layers.iter().enumerate().filter_map(|(id, layer)| match layer {
             Layer::Positions(table) => {
                 let target = graph.grid_of(&shapes, graph.nodes[id].inputs[0]);
@@ -66,17 +95,8 @@ impl Plan {
             _ => None,
         });
         let positions = positions.collect();
-        Some(Self {
-            height,
-            width,
-            maps,
-            slots,
-            splits,
-            positions,
-            slot_lens,
-            scratch: scratch.unwrap_or(0),
-            shapes,
-        })
+        let (scratch, sums) = (scratch.unwrap_or(0), sums.unwrap_or(0));
+        Some(Self { height, width, maps, slots, splits, positions, slot_lens, scratch, sums, shapes })
     }
 
     /// Zeroed, and so are the borders, which nothing writes afterwards.
@@ -84,6 +104,7 @@ impl Plan {
         Arena {
             slots: self.slot_lens.iter().map(|&len| Buffer::zeroed(len)).collect(),
             scratch: Buffer::zeroed(self.scratch * threads),
+            sums: Buffer::zeroed(self.sums),
         }
     }
 }
@@ -181,13 +202,20 @@ fn split(graph: &Graph, layers: &[Layer], maps: &[Map], id: NodeId, threads: usi
     }
 }
 
-/// Rows of tiles that stay in the cache while all weights pass; too few of them, and the panels are divided instead.
+/// Tiles of rows that stay in the cache while all weights pass; where they are too few for the threads, the panels are
+/// divided as well.
+///
+/// A Winograd product combines the rows of a tile, so that its tiles must not depend on the number of threads.
 fn split_gemm(gemm: &PackedGemm, pixels: usize, threads: usize, wanted: usize) -> Split {
-    let rows = (TILE_VALUES / gemm.k().max(1)).clamp(16, 512) / 8 * 8;
+    let rows = (TILE_VALUES / gemm.k().max(1)).clamp(96, 512) / 16 * 16;
     let tiles = pixels.div_ceil(rows).max(1);
-    if tiles >= 2 * threads || threads == 1 {
-        let tiles = tiles.next_multiple_of(threads);
-        return Split { blocks: vec![0, gemm.panels()], pixels: bounds(pixels, 8, tiles) };
+    let all_panels = vec![0, gemm.panels()];
+    if threads == 1 || tiles >= 2 * threads {
+        return Split { blocks: all_panels, pixels: bounds(pixels, 16, tiles) };
+    }
+    if gemm.is_winograd() {
+        let groups = wanted.div_ceil(tiles);
+        return Split { blocks: bounds(gemm.panels(), 1, groups), pixels: bounds(pixels, 16, tiles) };
     }
     Split { blocks: bounds(gemm.panels(), 1, wanted), pixels: vec![0, pixels] }
 }
@@ -199,8 +227,12 @@ fn bounds(len: usize, step: usize, parts: usize) -> Vec<usize> {
     (0..=parts).map(|part| (part * units / parts * step).min(len)).collect()
 }
 
-fn scratch(graph: &Graph, layers: &[Layer], maps: &[Map], isa: Isa, id: NodeId) -> usize {
+fn scratch(graph: &Graph, layers: &[Layer], maps: &[Map], splits: &[Split], isa: Isa, id: NodeId) -> usize {
     match (&layers[id], &graph.nodes[id].op) {
+        (Layer::Gemm(gemm), _) => {
+            let tiles = splits[id].pixels.windows(2);
+            tiles.map(|range| gemm.sums_len(range[1] - range[0])).max().unwrap_or(0)
+        }
         (Layer::Conv(conv), _) => conv.scratch_len(GATHERED_PIXELS),
         (_, Op::Attention(attention)) => kernel_attention(attention).scratch_len(isa, maps[id].pixels()),
         _ => 0,

@@ -10,7 +10,7 @@ use mobileclip_kernels::{
 };
 
 use crate::layer::{Layer, activation};
-use crate::plan::{Arena, Plan, kernel_attention};
+use crate::plan::{Arena, Plan, Split, kernel_attention};
 use crate::tower::Input;
 
 pub(crate) struct Run<'a> {
@@ -29,12 +29,19 @@ impl Run<'_> {
         // Out of the arena while it is written, so that inputs can be read from it.
         let mut buffer = std::mem::take(&mut arena.slots[self.plan.slots[id]]);
         let out = MapMut::new(self.plan.maps[id], &mut buffer);
-        let Arena { slots, scratch } = arena;
-        self.compute(id, slots, scratch, out);
+        let Arena { slots, scratch, sums } = arena;
+        self.compute(id, slots, scratch, sums, out);
         arena.slots[self.plan.slots[id]] = buffer;
     }
 
-    fn compute(&self, id: NodeId, slots: &[kernels::Buffer], scratch: &mut [f32], mut out: MapMut) {
+    fn compute(
+        &self,
+        id: NodeId,
+        slots: &[kernels::Buffer],
+        scratch: &mut [f32],
+        sums: &mut [f32],
+        mut out: MapMut,
+    ) {
         let node = &self.graph.nodes[id];
         let split = &self.plan.splits[id];
         let view = |i: usize| {
@@ -44,24 +51,9 @@ impl Run<'_> {
         match (&self.layers[id], &node.op) {
             (_, Op::Input) => {}
             (Layer::Gemm(gemm), Op::Conv { activation: act, .. }) => {
-                let (x, act) = (view(0), activation(*act));
                 let residual = (node.inputs.len() == 2).then(|| view(1));
-                let block_bounds: Vec<usize> = split.blocks.iter().map(|&p| gemm.panel_bounds()[p]).collect();
-                let tiles = Tiles::new(out, &block_bounds, &split.pixels);
-                let (_, columns) = tiles.grid();
-                self.tasks(tiles.grid(), scratch, |task, _| {
-                    let (i, j) = (task / columns, task % columns);
-                    let pixels = split.pixels[j]..split.pixels[j + 1];
-                    let residual = match residual {
-                        Some(map) => {
-                            let map = map.with_pixels(pixels.clone());
-                            Residual::Map(map.with_blocks(block_bounds[i]..block_bounds[i + 1]))
-                        }
-                        None => Residual::None,
-                    };
-                    let panels = split.blocks[i]..split.blocks[i + 1];
-                    gemm.run(x.with_pixels(pixels), &[], panels, act, residual, tiles.claim(i, j));
-                });
+                let product = Product { gemm, split, x: view(0), residual, activation: activation(*act) };
+                self.product(&product, scratch, sums, out);
             }
             (Layer::Conv(conv), Op::Conv { activation: act, .. }) => {
                 let act = activation(*act);
@@ -169,6 +161,38 @@ impl Run<'_> {
         }
     }
 
+    /// A product over pixel tiles, and over groups of panels where the tiles alone are too few.
+    fn product(&self, product: &Product, scratch: &mut [f32], sums: &mut [f32], out: MapMut) {
+        let Product { gemm, split, .. } = product;
+        let block_bounds: Vec<usize> = split.blocks.iter().map(|&p| gemm.panel_bounds()[p]).collect();
+        let tiles = Tiles::new(out, &block_bounds, &split.pixels);
+        let (groups, columns) = tiles.grid();
+        if groups == 1 {
+            return self.tasks((1, columns), scratch, |j, scratch| {
+                let range = split.pixels[j]..split.pixels[j + 1];
+                let sums = &mut scratch[..gemm.sums_len(range.len())];
+                gemm.sums(product.x.with_pixels(range), 0..gemm.sums_chunks(), sums);
+                product.run(sums, 0, j, &block_bounds, tiles.claim(0, j));
+            });
+        }
+        let starts = split.sums_bounds(gemm);
+        if gemm.is_winograd() {
+            for j in 0..columns {
+                let range = split.pixels[j]..split.pixels[j + 1];
+                let (x, chunk) = (product.x.with_pixels(range.clone()), gemm.sums_chunk(range.len()));
+                let chunks = Chunks::new(&mut sums[starts[j]..starts[j + 1]], chunk);
+                self.tasks((1, gemm.sums_chunks()), &mut [], |i, _| {
+                    gemm.sums(x, i..i + 1, chunks.claim(i));
+                });
+            }
+        }
+        let sums = &*sums;
+        self.tasks((groups, columns), &mut [], |task, _| {
+            let (i, j) = (task / columns, task % columns);
+            product.run(&sums[starts[j]..starts[j + 1]], i, j, &block_bounds, tiles.claim(i, j));
+        });
+    }
+
     /// Calls `f(task, scratch)` once for each cell of a grid.
     fn tasks(&self, grid: (usize, usize), scratch: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
         let count = grid.0 * grid.1;
@@ -176,10 +200,10 @@ impl Run<'_> {
             return f(0, scratch);
         }
         let next = AtomicUsize::new(0);
+        let has_scratch = !scratch.is_empty();
         let scratch = Chunks::new(scratch, self.plan.scratch.max(1));
-        let needs_scratch = self.plan.scratch > 0;
         self.pool.run(|thread| {
-            let scratch = if needs_scratch { scratch.claim(thread) } else { &mut [] };
+            let scratch = if has_scratch { scratch.claim(thread) } else { &mut [] };
             loop {
                 let task = next.fetch_add(1, Ordering::Relaxed);
                 if task >= count {
@@ -188,6 +212,28 @@ impl Run<'_> {
                 f(task, scratch);
             }
         });
+    }
+}
+
+/// A product with packed weights and how it is divided.
+struct Product<'a> {
+    gemm: &'a kernels::PackedGemm,
+    split: &'a Split,
+    x: MapRef<'a>,
+    residual: Option<MapRef<'a>>,
+    activation: kernels::Activation,
+}
+
+impl Product<'_> {
+    /// The panels of group `i` for the pixels of tile `j`.
+    fn run(&self, sums: &[f32], i: usize, j: usize, block_bounds: &[usize], out: MapMut) {
+        let pixels = self.split.pixels[j]..self.split.pixels[j + 1];
+        let residual = self.residual.map_or(Residual::None, |map| {
+            let map = map.with_pixels(pixels.clone());
+            Residual::Map(map.with_blocks(block_bounds[i]..block_bounds[i + 1]))
+        });
+        let panels = self.split.blocks[i]..self.split.blocks[i + 1];
+        self.gemm.run(self.x.with_pixels(pixels), sums, panels, self.activation, residual, out);
     }
 }
 

@@ -68,7 +68,7 @@ struct Ready {
 }
 
 impl Tower {
-    /// Packs a graph's weights.
+    /// Packs a graph's weights. `usual` is the height and width of the inputs that it should be fastest for.
     ///
     /// # Errors
     /// [`EngineError::NotFinite`] for a damaged checkpoint, [`EngineError::Unsupported`] for a graph that no kernel
@@ -78,13 +78,20 @@ impl Tower {
         weights: Arc<dyn Weights>,
         isa: Isa,
         pool: Arc<Pool>,
+        usual: (usize, usize),
     ) -> Result<Self, EngineError> {
         let channels = graph.channels();
+        let (height, width) = usual;
+        let shapes = graph.shapes(height, width);
+        let shapes = shapes.ok_or(EngineError::InputSize { tower: graph.tower, height, width })?;
         let packed: Vec<OnceLock<Result<Layer, EngineError>>> =
             graph.nodes.iter().map(|_| OnceLock::new()).collect();
         pool.for_each(graph.nodes.len(), |_, id| {
-            packed[id]
-                .get_or_init(|| Layer::pack(&graph, &graph.nodes[id], &channels, weights.as_ref(), isa));
+            packed[id].get_or_init(|| {
+                let layer = Layer::pack(&graph, id, &channels, shapes[id].pixels(), weights.as_ref(), isa);
+                weights.release();
+                layer
+            });
         });
         let layers = packed.into_iter().filter_map(OnceLock::into_inner).collect::<Result<_, _>>()?;
         Ok(Self { graph, layers, weights, isa, pool, plans: Mutex::default() })

@@ -16,7 +16,11 @@ const TOLERANCE: f64 = 2e-5;
 fn tower(variant: &Variant, which: Which, isa: Isa, threads: usize, taps: &[&str]) -> Tower {
     let weights = Arc::new(Formula::of(&Manifest::of(variant)));
     let graph = Graph::trace(variant, which, weights.as_ref(), taps);
-    Tower::new(graph, weights, isa, Arc::new(Pool::new(threads))).unwrap()
+    Tower::new(graph, weights, isa, Arc::new(Pool::new(threads)), usual(variant, which)).unwrap()
+}
+
+fn usual(variant: &Variant, which: Which) -> (usize, usize) {
+    (variant.input(which).height, variant.input(which).width)
 }
 
 fn pixels(label: &str, size: (usize, usize), mean: [f64; 3], std: [f64; 3]) -> Vec<f32> {
@@ -210,6 +214,9 @@ fn a_damaged_weight_is_an_error_that_names_it() {
     let variant = toy("toy4");
     let weights = Arc::new(Damaged(Formula::of(&Manifest::of(&variant))));
     let graph = Graph::trace(&variant, Which::Text, weights.as_ref(), &[]);
-    let error = Tower::new(graph, weights, Isa::detect(), Arc::new(Pool::new(1))).err().unwrap();
+    let error =
+        Tower::new(graph, weights, Isa::detect(), Arc::new(Pool::new(1)), usual(&variant, Which::Text))
+            .err()
+            .unwrap();
     assert!(error.to_string().contains("`text.ln_final.bias` holds NaN at element 3"), "{error}");
 }

@@ -316,7 +316,11 @@ impl Model {
 
     fn pack(&self, graph: Graph) -> Result<Tower> {
         let weights = Arc::clone(&self.source);
-        let tower = Tower::new(graph, weights, self.isa, Arc::clone(&self.pool));
+        let usual = match graph.tower {
+            Which::Image => self.preprocess.size,
+            Which::Text => (1, self.variant.text.context),
+        };
+        let tower = Tower::new(graph, weights, self.isa, Arc::clone(&self.pool), usual);
         // What the file says of its damage is clearer than what the engine saw of it.
         self.source.take_error()?;
         tower.map_err(|source| Error::Weights { path: self.path().to_path_buf(), source })

@@ -84,6 +84,13 @@ impl Weights for Source {
         self.keep(values.unwrap_or_else(|| Ok(Vec::new())), || vec![0.0; self.elements(name)])
     }
 
+    fn release(&self) {
+        match &self.file {
+            SourceFile::Checkpoint(checkpoint) => checkpoint.file().release(),
+            SourceFile::Deploy(file) => file.release(),
+        }
+    }
+
     fn row(&self, name: &str, row: usize, out: &mut [f32]) {
         let view = match &self.file {
             SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).and_then(|tensor| tensor.stored()),

@@ -210,7 +210,8 @@ pub(crate) fn infer(op: &Op, graph_input: Shape, inputs: &[Shape], grid: (usize,
 }
 
 impl Op {
-    fn word(&self) -> String {
+    /// What it does in a few words, for people: `conv 64→128 3×3 /2 Gelu`.
+    pub fn word(&self) -> String {
         let followed = |name: &str, activation: &Option<Activation>| match activation {
             Some(activation) => format!("{name} {activation:?}"),
             None => name.to_owned(),

@@ -14,6 +14,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod batch;
 mod deploy;
 mod error;
 mod fingerprint;
@@ -28,7 +29,7 @@ mod zero_shot;
 pub use deploy::write_deploy;
 pub use error::{Error, Result};
 pub use inspect::{Inspection, PreprocessFacts};
-pub use mobileclip_arch::{Manifest, Shape, Tower as Which, Variant, variant, variants};
+pub use mobileclip_arch::{Form, Manifest, Shape, Tower as Which, Variant, variant, variants};
 pub use mobileclip_checkpoint::{Checkpoint, FloatType, write_open_clip};
 pub use mobileclip_engine::{FeatureMap, Input, Tower};
 pub use mobileclip_hub as hub;

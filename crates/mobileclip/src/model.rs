@@ -336,7 +336,11 @@ impl Model {
     }
 
     /// `f` of every item: one item on each thread, and what does not fill all threads with all of them for each item.
-    fn in_parallel<T: Sync, R: Send + Sync>(&self, items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    pub(crate) fn in_parallel<T: Sync, R: Send + Sync>(
+        &self,
+        items: &[T],
+        f: impl Fn(&T) -> R + Sync,
+    ) -> Vec<R> {
         let (together, rest) = items.split_at(items.len() / self.threads() * self.threads());
         let results: Vec<OnceLock<R>> = together.iter().map(|_| OnceLock::new()).collect();
         // While the pool is busy with the items, the engine inside stays on its thread.
@@ -447,11 +451,13 @@ pub fn form_name(form: Form) -> &'static str {
 
 impl crate::index::Embed for Model {
     fn model(&self) -> crate::index::ModelNote {
-        crate::index::ModelNote {
-            fingerprint: self.fingerprint(),
-            name: self.variant.name.clone(),
-            dimension: self.embed_dim(),
+        let (mut name, mut fingerprint) = (self.variant.name.clone(), self.fingerprint());
+        // Photos that lie on their side have other embeddings.
+        if !self.decode.apply_orientation {
+            name.push_str(", photos as stored");
+            fingerprint.push_str("-stored");
         }
+        crate::index::ModelNote { name, fingerprint, dimension: self.embed_dim() }
     }
 
     fn embed_files(&self, paths: &[PathBuf]) -> Vec<std::result::Result<Vec<f32>, String>> {

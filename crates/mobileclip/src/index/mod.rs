@@ -58,6 +58,7 @@ mod search;
 mod segment;
 mod sheet;
 mod store;
+mod thumbnail;
 mod update;
 mod walk;
 
@@ -72,6 +73,7 @@ pub use note::ModelNote;
 pub use search::{Hit, Searcher};
 pub use sheet::contact_sheet;
 pub use store::Index;
+pub use thumbnail::thumbnail;
 pub use update::{Progress, Report, UpdateOptions};
 pub use walk::{Found, PHOTO_EXTENSIONS, Stamp, Walk, find_photos};
 

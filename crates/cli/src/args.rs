@@ -1,0 +1,409 @@
+//! What can be typed, and the texts that explain it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+/// Compare photos and texts with MobileCLIP models: classify, embed, index, search.
+#[derive(Parser, Debug)]
+#[command(name = "mobileclip", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  mobileclip classify photo.jpg --labels \"a cat,a dog\"
+  mobileclip index ~/Photos --out photos.index
+  mobileclip search photos.index \"a dog on a beach\" --html found.html
+  mobileclip embed ~/Photos --out photos.parquet
+  mobileclip --model ./my-checkpoint inspect
+
+Exit status:
+  0  everything worked
+  1  some inputs failed; each is named on the standard error
+  2  nothing worked: wrong usage, a model that cannot be loaded, or every input failed
+
+Models are loaded from the Hugging Face hub's cache, or from the hub the first time. Where the hub cannot be
+reached, give a folder or a file: `--model PATH`.";
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// A model's name (see `mobileclip models`), `hf-hub:OWNER/NAME`, or the path of a model folder or file
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "MOBILECLIP_MODEL",
+        default_value = "MobileCLIP2-S0",
+        value_name = "NAME|PATH"
+    )]
+    pub model: String,
+
+    /// Which variant the weights are, where they fit several; or a TOML file that describes a variant of one's own
+    #[arg(long, global = true, value_name = "NAME|FILE")]
+    pub variant: Option<String>,
+
+    /// Threads [default: as many as the processor has]
+    #[arg(long, short = 'j', global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
+    /// Prints neither progress nor notes, only results and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// How photos are read.
+#[derive(Args, Clone, Debug)]
+pub struct Decoding {
+    /// Takes photos as they are stored, not turned as their EXIF orientation says
+    #[arg(long)]
+    pub no_exif: bool,
+
+    /// Refuses photos of more megapixels [default: 179]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_megapixels: Option<u32>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Says which of some labels fits a photo best
+    Classify(Classify),
+    /// Writes the embeddings of photos or texts to a file
+    Embed(Embed),
+    /// Makes an index of photo folders, or brings one up to date
+    Index(Index),
+    /// Finds photos in an index by a sentence or by another photo
+    Search(Search),
+    /// Tells what a model is, without running it
+    Inspect(Inspect),
+    /// Prints the token ids of texts, as JSON, one line a text
+    Tokens(Tokens),
+    /// Writes a model in another form: open_clip's folder, or one fused file that loads at once
+    Convert(Convert),
+    /// Measures how fast a model runs here
+    Bench(Bench),
+    /// Lists the models that can be named
+    Models(Models),
+    /// Loads models from the hub into the cache, and prints where they are
+    Download(Download),
+    /// Prints the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Prints the manual page, or writes one for every command
+    Man {
+        /// A folder for the pages of all commands
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip classify photo.jpg --labels \"cat,dog,neither\"
+  mobileclip classify *.jpg --labels-file species.txt --top 3
+  mobileclip classify photo.jpg --labels \"cat,dog\" --template \"a photo of a {}\" --template \"a sketch of a {}\"
+  mobileclip classify photos/*.jpg --labels \"cat,dog\" --json | jq -r '[.path, .scores[0].label] | @tsv'
+
+With --json each photo gives one line, best label first:
+  {\"path\":…,\"scores\":[{\"label\":…,\"probability\":…,\"logit\":…},…]}   or   {\"path\":…,\"error\":…}
+
+Probabilities compare the labels that are given with each other: they add up to 1 whatever the photo shows.")]
+pub struct Classify {
+    /// Photos: JPEG, PNG, WebP, GIF, BMP, TIFF
+    #[arg(required = true, value_name = "PHOTO", value_hint = ValueHint::FilePath)]
+    pub photos: Vec<PathBuf>,
+
+    /// The labels, with commas between them
+    #[arg(long, short, value_name = "LABELS", required_unless_present = "labels_file")]
+    pub labels: Option<String>,
+
+    /// A file with one label in each line
+    #[arg(long, value_name = "FILE", conflicts_with = "labels", value_hint = ValueHint::FilePath)]
+    pub labels_file: Option<PathBuf>,
+
+    /// The sentence around a label, {} stands for the label; may be repeated, then the embeddings are averaged
+    #[arg(long, value_name = "TEXT", default_values_t = [mobileclip::DEFAULT_TEMPLATE.to_owned()])]
+    pub template: Vec<String>,
+
+    /// How many labels to print [default: 5, or all with --json]
+    #[arg(long, short = 'k', value_name = "K", value_parser = count)]
+    pub top: Option<usize>,
+
+    /// Prints one JSON object a photo
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub decoding: Decoding,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip embed ~/Photos --out photos.parquet
+  find . -name '*.jpg' | mobileclip embed - --out photos.npy --list photos.txt
+  mobileclip embed --text \"a cat\" \"a dog\" --out texts.jsonl
+  mobileclip embed --text-file captions.txt --out captions.npy
+
+The format follows the name: .npy (f32, rows in the order of the inputs), .parquet or .jsonl (with path or text).
+Embeddings are L2-normalised; --raw gives the features as the model computes them.
+Folders are walked through. What cannot be read is reported and gets no row.
+A run that was interrupted goes on where it stopped with --resume.")]
+pub struct Embed {
+    /// Photos and folders of photos; - stands for a list of paths on the standard input, one in each line
+    #[arg(value_name = "PHOTO|DIR|-", required_unless_present_any = ["text", "text_file"],
+          conflicts_with_all = ["text", "text_file"], value_hint = ValueHint::AnyPath)]
+    pub inputs: Vec<PathBuf>,
+
+    /// Embeds these texts instead of photos
+    #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with = "text_file")]
+    pub text: Vec<String>,
+
+    /// Embeds the lines of a file; - is the standard input
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub text_file: Option<PathBuf>,
+
+    /// The table to write: .npy, .parquet or .jsonl
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: PathBuf,
+
+    /// Features as the model gives them, not normalised
+    #[arg(long)]
+    pub raw: bool,
+
+    /// Goes on with an interrupted run
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Also writes the path (or text) of each row to this file, one in each line: .npy has no room for them
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub list: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub decoding: Decoding,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip index ~/Photos --out photos.index
+  mobileclip index ~/Photos /mnt/archive --out photos.index    (again: only what changed is embedded)
+
+The index is a folder of Parquet files and a note of the model. It can be interrupted at any time, even killed:
+the next run goes on. Photos that are gone from a folder are dropped.")]
+pub struct Index {
+    /// Folders of photos
+    #[arg(required = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dirs: Vec<PathBuf>,
+
+    /// The index's folder
+    #[arg(long, short, value_name = "INDEX", value_hint = ValueHint::DirPath)]
+    pub out: PathBuf,
+
+    /// Tries photos again that could not be read and have not changed since
+    #[arg(long)]
+    pub retry_failed: bool,
+
+    /// Takes damaged segments out of the index first; their photos are embedded again
+    #[arg(long)]
+    pub repair: bool,
+
+    #[command(flatten)]
+    pub decoding: Decoding,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip search photos.index \"a dog on a beach\"
+  mobileclip search photos.index --photo like-this.jpg --top 50 --html found.html
+  mobileclip search photos.index \"sunset\" --json | jq -r .path
+
+With --json each photo that is found gives one line: {\"path\":…,\"score\":…}
+The score is the cosine of the two embeddings; of a sentence and a photo it seldom exceeds 0.4.")]
+pub struct Search {
+    /// An index made by `mobileclip index`
+    #[arg(value_name = "INDEX", value_hint = ValueHint::DirPath)]
+    pub index: PathBuf,
+
+    /// What to look for, in English
+    #[arg(value_name = "TEXT", required_unless_present = "photo", conflicts_with = "photo")]
+    pub text: Vec<String>,
+
+    /// Looks for photos like this one
+    #[arg(long, value_name = "PHOTO", value_hint = ValueHint::FilePath)]
+    pub photo: Option<PathBuf>,
+
+    /// How many photos to find
+    #[arg(long, short = 'k', value_name = "K", default_value = "10", value_parser = count)]
+    pub top: usize,
+
+    /// Prints one JSON object a photo
+    #[arg(long)]
+    pub json: bool,
+
+    /// Also writes a page with thumbnails
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub html: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub decoding: Decoding,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip inspect MobileCLIP2-S0
+  mobileclip inspect ./open_clip_model.safetensors --json")]
+pub struct Inspect {
+    /// A model's name, folder or file [default: --model]
+    #[arg(value_name = "PATH|NAME", value_hint = ValueHint::AnyPath)]
+    pub target: Option<String>,
+
+    /// Prints a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  mobileclip tokens \"a photo of a cat\"      prints [49406,320,1125,539,320,2368,49407,0,…]
+
+No model is loaded: the whole family has one tokenizer.")]
+pub struct Tokens {
+    /// Texts
+    #[arg(required = true, value_name = "TEXT")]
+    pub texts: Vec<String>,
+
+    /// Length of a row; longer texts are cut and keep their end mark
+    #[arg(long, value_name = "N", default_value = "77", value_parser = clap::value_parser!(u16).range(2..=4096))]
+    pub context: u16,
+}
+
+/// A form of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// open_clip_config.json and open_clip_model.safetensors in a folder
+    OpenClip,
+    /// One safetensors file with the fused graphs
+    Deploy,
+}
+
+/// A type of stored numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// 32 bits
+    F32,
+    /// 16 bits, IEEE
+    F16,
+    /// The upper half of 32 bits
+    Bf16,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip convert MobileCLIP2-S0 s0.safetensors                  (fused: loads at once, nothing to fold)
+  mobileclip convert MobileCLIP2-S0 s0.safetensors --dtype f16      (half the size)
+  mobileclip convert mobileclip_s2.pt ./mobileclip-s2               (open_clip's layout, for Python)
+
+A fused file cannot be turned back, nor trained further.")]
+pub struct Convert {
+    /// A model's name, folder or file
+    #[arg(value_name = "IN", value_hint = ValueHint::AnyPath)]
+    pub input: String,
+
+    /// A name ending in .safetensors for a fused file, or a folder for open_clip's layout
+    #[arg(value_name = "OUT", value_hint = ValueHint::AnyPath)]
+    pub output: PathBuf,
+
+    /// The form to write [default: by the name of OUT]
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub to: Option<Form>,
+
+    /// How numbers are stored
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
+    pub dtype: Dtype,
+
+    /// Replaces what is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip bench MobileCLIP2-S0 --threads 1
+  mobileclip bench s0.safetensors --json
+  mobileclip bench s0.safetensors --profile")]
+pub struct Bench {
+    /// A model's name, folder or file [default: --model]
+    #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath)]
+    pub target: Option<String>,
+
+    /// Timed repetitions of each step
+    #[arg(long, value_name = "N", default_value = "20", value_parser = count)]
+    pub runs: usize,
+
+    /// A photo of one's own instead of the bundled one (1411 x 1411, JPEG)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub photo: Option<PathBuf>,
+
+    /// Also times every node of both towers
+    #[arg(long)]
+    pub profile: bool,
+
+    /// Prints a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Models {
+    /// Prints one JSON object a model
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip download MobileCLIP2-S0
+  mobileclip download ViT-B-16:openai hf-hub:timm/MobileCLIP2-S2-OpenCLIP
+
+The cache is that of huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE count.
+A download that breaks goes on where it stopped when it is started again.")]
+pub struct Download {
+    /// Names (see `mobileclip models`), or hf-hub:OWNER/NAME [default: --model]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// A number of things, at least one.
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_do_not_contradict_each_other() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,13 @@
+//! One module a command; each has a `run` that gives the exit status.
+
+pub mod bench;
+pub mod classify;
+pub mod convert;
+pub mod download;
+pub mod embed;
+pub mod index;
+pub mod inspect;
+pub mod manual;
+pub mod models;
+pub mod search;
+pub mod tokens;

@@ -1,0 +1,98 @@
+//! From the global options to a loaded model.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use mobileclip::{DecodeOptions, LoadOptions, Model, Variant, hub};
+
+use crate::args::{Decoding, Global};
+use crate::progress::Downloads;
+
+/// The options of loading that were typed.
+pub fn load_options(global: &Global, decoding: Option<&Decoding>) -> anyhow::Result<LoadOptions> {
+    let mut decode = DecodeOptions::upright();
+    if let Some(decoding) = decoding {
+        decode.apply_orientation = !decoding.no_exif;
+        if let Some(megapixels) = decoding.max_megapixels {
+            decode = decode.with_max_pixels(u64::from(megapixels) * 1_000_000);
+        }
+    }
+    Ok(LoadOptions {
+        variant: global.variant.as_deref().map(variant).transpose()?,
+        threads: global.threads.map_or(0, usize::from),
+        decode,
+        ..LoadOptions::default()
+    })
+}
+
+/// A variant by its name, or from a file.
+fn variant(name_or_file: &str) -> anyhow::Result<Variant> {
+    if let Some(variant) = mobileclip::variant(name_or_file) {
+        return Ok(variant.clone());
+    }
+    let path = Path::new(name_or_file);
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        let toml = std::fs::read_to_string(path).with_context(|| format!("{name_or_file}: --variant"))?;
+        return Variant::parse(&toml).with_context(|| format!("{name_or_file}: not a variant"));
+    }
+    let names: Vec<&str> = mobileclip::variants().iter().map(|variant| variant.name.as_str()).collect();
+    Err(anyhow!(
+        "--variant {name_or_file}: no variant has this name, and it is no .toml file; there are {}",
+        names.join(", ")
+    ))
+}
+
+/// The path of a model; downloads it if need be.
+pub fn locate(name_or_path: &str, global: &Global) -> anyhow::Result<PathBuf> {
+    let mut downloads = Downloads::new(global.quiet);
+    mobileclip::locate(name_or_path, &mut |progress| downloads.report(progress)).map_err(mend_hub)
+}
+
+/// Loads the model that the global options name.
+pub fn load(global: &Global, decoding: Option<&Decoding>) -> anyhow::Result<Model> {
+    load_named(&global.model, global, decoding)
+}
+
+/// Loads a model.
+pub fn load_named(name_or_path: &str, global: &Global, decoding: Option<&Decoding>) -> anyhow::Result<Model> {
+    let options = load_options(global, decoding)?;
+    let path = locate(name_or_path, global)?;
+    Model::open(&path, &options).map_err(mend_model)
+}
+
+/// Adds how it is done on the command line to what the library says.
+pub fn mend_model(error: mobileclip::Error) -> anyhow::Error {
+    let is_ambiguous = error.to_string().contains("name the variant");
+    let error = anyhow::Error::from(error);
+    match is_ambiguous {
+        true => anyhow!("{} with --variant NAME", crate::output::chain(&error)),
+        false => error,
+    }
+}
+
+fn mend_hub(error: mobileclip::Error) -> anyhow::Error {
+    use hub::Error::{Offline, UnknownModel, Unreachable};
+    let hint = match &error {
+        mobileclip::Error::Hub(Offline { .. } | Unreachable { .. }) => {
+            "`--model PATH`, a model folder or file"
+        }
+        mobileclip::Error::Hub(UnknownModel { .. }) => {
+            "and no file or folder of this name is here; `mobileclip models` lists the names"
+        }
+        _ => return error.into(),
+    };
+    anyhow!("{error}: {hint}")
+}
+
+/// Adds how an index is repaired.
+pub fn mend_index(error: mobileclip::index::Error) -> anyhow::Error {
+    let is_damage = matches!(error, mobileclip::index::Error::Segment { .. });
+    let error = anyhow::Error::from(error);
+    match is_damage {
+        true => anyhow!(
+            "{} (repairing: `mobileclip index DIR… --out INDEX --repair`)",
+            crate::output::chain(&error)
+        ),
+        false => error,
+    }
+}

@@ -1,0 +1,10 @@
+//! The real binary in a temporary folder, with a tiny model of formula weights.
+
+mod classify;
+mod common;
+mod convert;
+mod embed;
+mod index;
+mod models;
+mod nonsense;
+mod tools;

@@ -34,9 +34,9 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, E
     }
 
     let stride = width * 3;
-    let mut pixels = Vec::new();
+    let mut pixels;
     if info.interlaced {
-        pixels.resize(stride * height, 0);
+        pixels = vec![0; stride * height];
         let mut row = Vec::with_capacity(stride);
         while let Some(packed) = reader.next_interlaced_row().map_err(wrong)? {
             row.clear();
@@ -46,7 +46,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, E
             }
         }
     } else {
-        pixels.reserve_exact(stride * height);
+        pixels = Vec::with_capacity(stride * height);
         // The rows are counted, so that nothing behind the last one is looked at: Pillow does not either.
         for _ in 0..height {
             let Some(packed) = reader.next_row().map_err(wrong)? else {

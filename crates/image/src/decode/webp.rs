@@ -54,6 +54,10 @@ fn still(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, Error> {
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(wrong)?;
     let (width, height) = decoder.dimensions();
     let (width, height) = options.check_size(Format::WebP, width.into(), height.into())?;
+    // A lossy image has a size of its own, for which the decoder takes memory before it compares the two.
+    for (width, height) in Chunks::of_file(bytes).filter_map(|chunk| chunk.lossy_size()) {
+        options.check_size(Format::WebP, width, height)?;
+    }
     let samples = if decoder.has_alpha() { 4 } else { 3 };
     let mut pixels = vec![0; width * height * samples];
     decoder.read_image(&mut pixels).map_err(wrong)?;
@@ -95,6 +99,15 @@ struct Chunk<'a> {
     data: &'a [u8],
 }
 
+impl Chunk<'_> {
+    /// The size in a VP8 frame's header (RFC 6386, 9.1), whose upper two bits are a scale.
+    fn lossy_size(&self) -> Option<(u64, u64)> {
+        let [w0, w1, h0, h1] = *self.data.get(6..)?.first_chunk::<4>()?;
+        let side = |low, high| u64::from(u16::from_le_bytes([low, high]) & 0x3fff);
+        (&self.name == b"VP8 ").then(|| (side(w0, w1), side(h0, h1)))
+    }
+}
+
 /// The chunks of a RIFF list; ends where the bytes do.
 #[derive(Clone)]
 struct Chunks<'a>(&'a [u8]);
@@ -126,4 +139,47 @@ fn u24(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn wrong(error: DecodingError) -> Error {
     broken(Format::WebP, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+        let mut bytes = b"RIFF\0\0\0\0WEBP".to_vec();
+        for (name, data) in chunks {
+            bytes.extend(*name);
+            bytes.extend((data.len() as u32).to_le_bytes());
+            bytes.extend(*data);
+            bytes.extend(vec![0; data.len() % 2]);
+        }
+        let len = bytes.len() as u32 - 8;
+        bytes[4..8].copy_from_slice(&len.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_frame_larger_than_its_canvas_takes_no_memory() {
+        // A canvas of 2 x 2 around a lossy frame that says 16,383 x 16,383.
+        let frame = [&[0x10, 0, 0, 0x9d, 0x01, 0x2a, 0xff, 0x3f, 0xff, 0x3f][..], &[0; 40]].concat();
+        let bytes = file(&[(b"VP8X", &[0, 0, 0, 0, 1, 0, 0, 1, 0, 0]), (b"VP8 ", &frame)]);
+        let error = decode(&bytes, &DecodeOptions::default()).err();
+        assert!(
+            matches!(error, Some(Error::TooManyPixels { width: 16_383, height: 16_383, .. })),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn broken_animations_are_errors() {
+        let header = [ANIMATED, 0, 0, 0, 9, 0, 0, 9, 0, 0];
+        for frame in [&[][..], &[0; 10], &[0; FRAME_HEADER], &[0; 40]] {
+            let bytes = file(&[(b"VP8X", &header), (b"ANMF", frame)]);
+            assert!(matches!(decode(&bytes, &DecodeOptions::default()), Err(Error::Broken { .. })));
+        }
+        let bytes = file(&[(b"VP8X", &header)]);
+        assert!(matches!(decode(&bytes, &DecodeOptions::default()), Err(Error::Broken { .. })));
+        let bytes = file(&[(b"VP8X", &header[..5])]);
+        assert!(matches!(decode(&bytes, &DecodeOptions::default()), Err(Error::Broken { .. })));
+    }
 }

@@ -52,6 +52,12 @@ pub enum Error {
     #[error("{root}: {reason}; nothing was dropped from the index")]
     Root { root: PathBuf, reason: String },
 
+    #[error(
+        "{root}: holds no photo any more, and the index knows {known} there; is its disk mounted? Nothing was dropped from the \
+         index; if the photos are really gone, let it drop those of emptied folders"
+    )]
+    EmptiedRoot { root: PathBuf, known: usize },
+
     #[error("the model gave {found} for {expected}")]
     Embedder { found: String, expected: String },
 

@@ -24,6 +24,8 @@ pub struct UpdateOptions {
     pub commit_after: Duration,
     /// Tries photos again that had no embedding last time, even if they have not changed.
     pub is_retrying_failed: bool,
+    /// Drops what the index knows of a root even if the root no longer holds any photo.
+    pub is_dropping_emptied_roots: bool,
 }
 
 impl Default for UpdateOptions {
@@ -33,6 +35,7 @@ impl Default for UpdateOptions {
             commit_photos: 500,
             commit_after: Duration::from_secs(60),
             is_retrying_failed: false,
+            is_dropping_emptied_roots: false,
         }
     }
 }
@@ -76,8 +79,9 @@ impl Index {
     /// `progress` is called before the first and after each batch and may stop the update.
     ///
     /// # Errors
-    /// [`Error::OtherModel`]; [`Error::Root`] if a root cannot be read, and then nothing was changed; [`Error::Embedder`] if
-    /// the model breaks its word; [`Error::Io`]. What was committed before an error stays.
+    /// [`Error::OtherModel`]; [`Error::Root`] if a root cannot be read, and [`Error::EmptiedRoot`] if it no longer holds any
+    /// photo though it did (see [`UpdateOptions::is_dropping_emptied_roots`]), and then nothing was changed;
+    /// [`Error::Embedder`] if the model breaks its word; [`Error::Io`]. What was committed before an error stays.
     pub fn update(
         &mut self,
         roots: &[PathBuf],
@@ -164,7 +168,15 @@ impl Index {
             !present.contains(path.as_str()) && is_below(way, &roots) && !is_below(way, &walk.unknown)
         };
         let row = |path: &String| Row { path: path.clone(), stamp: Stamp::default(), state: State::Removed };
-        let gone = self.entries.keys().filter(gone).map(row).collect();
+        let gone: Vec<Row> = self.entries.keys().filter(gone).map(row).collect();
+
+        // The folder on which a disk is not mounted is there, and empty. Forgetting a whole disk should be somebody's wish.
+        for root in roots.iter().filter(|_| !options.is_dropping_emptied_roots) {
+            let known = gone.iter().filter(|row| Path::new(&row.path).starts_with(root)).count();
+            if known > 0 && !walk.photos.iter().any(|found| found.path.starts_with(root)) {
+                return Err(Error::EmptiedRoot { root: root.clone(), known });
+            }
+        }
         Ok((to_embed, gone))
     }
 }

@@ -111,6 +111,7 @@ const OPTIONS: UpdateOptions = UpdateOptions {
     commit_photos: 4,
     commit_after: Duration::from_secs(600),
     is_retrying_failed: false,
+    is_dropping_emptied_roots: true,
 };
 
 /// Updates with a disk that dies at `step`, then again with one that does not, and checks all that was promised. Whether
@@ -141,7 +142,7 @@ fn die_and_go_on(place: &Place, step: usize, is_power_cut: bool) -> bool {
         assert!(before.is_empty(), "the index is lost");
     }
 
-    place.update(&toy);
+    place.update_with(&toy, &OPTIONS, Box::new(RealDisk)).unwrap();
     let asked_again = toy.take_asked();
     place.assert_index_is_folder();
     // At most what one commit holds is done again.
@@ -239,7 +240,7 @@ proptest! {
                 }
             }
         }
-        place.update(&Toy::new());
+        place.update_with(&Toy::new(), &OPTIONS, Box::new(RealDisk)).unwrap();
         place.assert_index_is_folder();
     }
 }

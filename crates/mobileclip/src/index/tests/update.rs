@@ -101,6 +101,39 @@ fn other_folders_stay_and_an_unreachable_root_drops_nothing() {
 }
 
 #[test]
+fn a_root_without_any_photo_left_is_taken_for_a_disk_that_is_not_mounted() {
+    let mut place = Place::with_photos(3);
+    let toy = Toy::new();
+    place.update(&toy);
+    (0..3).for_each(|i| place.remove(&format!("{i:03}.jpg")));
+    let error = place.update_with(&toy, &UpdateOptions::default(), Box::new(RealDisk)).unwrap_err();
+    assert!(matches!(error, Error::EmptiedRoot { known: 3, .. }), "{error}");
+    assert_eq!(place.searcher().len(), 3);
+
+    let options = UpdateOptions { is_dropping_emptied_roots: true, ..Default::default() };
+    assert_eq!(counts(&place.update_with(&toy, &options, Box::new(RealDisk)).unwrap()), (0, 0, 3, 0));
+    place.assert_index_is_folder();
+    // Nothing known, nothing to lose.
+    assert_eq!(counts(&place.update(&toy)), (0, 0, 0, 0));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_not_utf8_is_reported_each_time() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::with_photos(1);
+    let path = place.root().join(std::ffi::OsStr::from_bytes(b"caf\xe9.jpg"));
+    fs::write(&path, "x").unwrap();
+    let toy = Toy::new();
+    for (embedded, unchanged) in [(1, 0), (0, 1)] {
+        let report = place.update(&toy);
+        assert_eq!(counts(&report), (embedded, unchanged, 0, 1));
+        assert_eq!((&report.failed[0].0, report.failed_before), (&path, 0));
+        assert!(report.failed[0].1.contains("rename"));
+    }
+}
+
+#[test]
 fn a_root_is_the_same_by_any_name() {
     let place = Place::with_photos(3);
     let toy = Toy::new();

@@ -19,8 +19,8 @@
 //! **Damaged files.** What Pillow refuses is refused: broken headers, and data that ends before the image is
 //! complete. What libjpeg only warns of and Pillow ignores is decoded to the same pixels: bad codes in the entropy data
 //! read as zeros, a marker inside a segment leaves the rest of it gray, and a lost restart marker is resynchronised.
-//! One difference: a sequential file cut exactly between its data and its end marker is complete here, while in Pillow it depends
-//! on how full libjpeg's bit buffer is at that moment.
+//! Differences are rare: a sequential file whose image data is complete decodes here even without its end marker,
+//! where Pillow's answer depends on how full libjpeg's bit buffer is at that moment.
 
 #![forbid(unsafe_code)]
 

@@ -93,9 +93,12 @@ impl<'a> Reader<'a> {
                 }
                 _ => {}
             }
-            let Some(segment) = self.segment() else {
+            let Some((length, segment)) = self.segment() else {
                 return Ok(Stop::EndOfData);
             };
+            if length < 2 && matches!(marker, 0xC4 | 0xDB) {
+                return Err(Error::Malformed { segment: "DHT or DQT", reason: "length is below 2" });
+            }
             match marker {
                 0xC0..=0xC2 => {
                     self.has_frame = true;
@@ -123,15 +126,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The content of the segment that starts here, or None at the end of the data.
-    fn segment(&mut self) -> Option<&'a [u8]> {
+    /// The length field and the content of the segment that starts here, or None at the end of the data.
+    fn segment(&mut self) -> Option<(u16, &'a [u8])> {
         let rest = self.data.get(self.position..)?;
         let (&length, rest) = rest.split_first_chunk::<2>()?;
-        // The length counts itself; what claims to be shorter is taken as empty, as libjpeg does.
-        let length = usize::from(u16::from_be_bytes(length)).saturating_sub(2);
-        let segment = rest.get(..length)?;
-        self.position += 2 + length;
-        Some(segment)
+        let length = u16::from_be_bytes(length);
+        // The length counts itself; what claims to be shorter is taken as empty, as libjpeg does for most segments.
+        let size = usize::from(length.saturating_sub(2));
+        let segment = rest.get(..size)?;
+        self.position += 2 + size;
+        Some((length, segment))
     }
 
     fn define_quantisation(&mut self, mut segment: &[u8]) -> Result<(), Error> {
@@ -157,9 +161,6 @@ impl<'a> Reader<'a> {
 
     fn define_huffman(&mut self, mut segment: &[u8]) -> Result<(), Error> {
         let bad = |reason| Error::Malformed { segment: "DHT", reason };
-        if segment.is_empty() {
-            return Err(bad("empty"));
-        }
         while let Some((&head, rest)) = segment.split_first() {
             let (&counts, rest) =
                 rest.split_first_chunk::<16>().ok_or(bad("length does not fit its tables"))?;

@@ -73,16 +73,35 @@ fn four_lines<'a>(
     four
 }
 
-/// Writes pixel `i` of up to four rows; `packed` has row k's channels in its k-th four bytes.
+/// The first `count` rows of `pixels` pixels in `dst`; the others are empty.
+fn four_rows(dst: &mut [u8], dst_stride: usize, pixels: usize, count: usize) -> [&mut [u8]; 4] {
+    let mut rows = dst.chunks_mut(dst_stride).take(count);
+    [(); 4].map(|()| rows.next().map_or(&mut [][..], |row| &mut row[..pixels * 3]))
+}
+
+/// Writes pixel `i` of four rows; `packed` has row k's channels in its k-th four bytes.
+///
+/// The fourth byte lands on the pixel behind, which is written later, except in the last pixel of a row.
+#[inline(always)]
+fn store_pixels(packed: [u8; 16], i: usize, rows: &mut [&mut [u8]; 4]) {
+    let at = 3 * i;
+    for (row, pixel) in rows.iter_mut().zip(packed.as_chunks::<4>().0) {
+        if let Some(to) = row.get_mut(at..at + 4) {
+            to.copy_from_slice(pixel);
+        } else if let Some(to) = row.get_mut(at..at + 3) {
+            to.copy_from_slice(&pixel[..3]);
+        }
+    }
+}
+
+/// The bytes of a vector.
 #[inline]
-#[target_feature(enable = "avx2")]
-fn store_pixels(packed: __m128i, i: usize, dst: &mut [u8], dst_stride: usize, rows: usize) {
+#[target_feature(enable = "sse2")]
+fn bytes_of(vector: __m128i) -> [u8; 16] {
     let mut bytes = [0u8; 16];
     // SAFETY: the array has 16 bytes; the store may be unaligned.
-    unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), packed) };
-    for (k, pixel) in bytes.chunks_exact(4).enumerate().take(rows) {
-        dst[k * dst_stride + 3 * i..][..3].copy_from_slice(&pixel[..3]);
-    }
+    unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), vector) };
+    bytes
 }
 
 /// Rounds, shifts, clamps and packs the sums of four rows.
@@ -105,6 +124,7 @@ pub(super) fn horizontal_rgb_avx2(
     dst: &mut [u8],
     dst_stride: usize,
 ) {
+    let mut rows = four_rows(dst, dst_stride, pairs.starts.len(), lines.len());
     let four = four_lines(&pairs.starts, &outputs, first, pairs.readable(), lines);
     // Lane 0 takes pixels 0 and 1, lane 1 pixels 2 and 3, each channel's two samples side by side as 16-bit numbers.
     let spread = _mm256_setr_epi8(
@@ -135,7 +155,7 @@ pub(super) fn horizontal_rgb_avx2(
             let sum = _mm256_add_epi32(_mm256_slli_epi32::<15>(sums_high[k]), sums_low[k]);
             sums[k] = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
         }
-        store_pixels(pack_pixels(sums), i, dst, dst_stride, lines.len());
+        store_pixels(bytes_of(pack_pixels(sums)), i, &mut rows);
     }
 }
 
@@ -151,6 +171,7 @@ pub(super) fn horizontal_rgb_avx512(
     dst_stride: usize,
 ) {
     const LOADED: __mmask64 = (1 << 48) - 1;
+    let mut rows = four_rows(dst, dst_stride, digits.starts.len(), lines.len());
     let four = four_lines(&digits.starts, &outputs, first, digits.readable(), lines);
     let mut order = [0i8; 64];
     for (at, index) in order.iter_mut().enumerate() {
@@ -187,14 +208,24 @@ pub(super) fn horizontal_rgb_avx512(
                 sums2[k] = _mm512_dpbusd_epi32(sums2[k], pixels, weights2);
             }
         }
-        let mut sums = [_mm_setzero_si128(); 4];
+        let mut sums = [_mm512_setzero_si512(); 4];
         for k in 0..4 {
             let upper = _mm512_add_epi32(_mm512_slli_epi32::<8>(sums2[k]), sums1[k]);
-            let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), sums0[k]);
-            let sum = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum));
-            sums[k] = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+            sums[k] = _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), sums0[k]);
         }
-        store_pixels(pack_pixels(sums), i, dst, dst_stride, lines.len());
+        // The four lanes of four rows are added so that lane k of the result is row k.
+        let halves = |a, b| {
+            let (low, high) =
+                (_mm512_shuffle_i64x2::<0b01_00_01_00>(a, b), _mm512_shuffle_i64x2::<0b11_10_11_10>(a, b));
+            _mm512_add_epi32(low, high)
+        };
+        let (a, b) = (halves(sums[0], sums[1]), halves(sums[2], sums[3]));
+        let (even, odd) =
+            (_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b), _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b));
+        let sum = _mm512_add_epi32(_mm512_add_epi32(even, odd), _mm512_set1_epi32(HALF));
+        let shifted = _mm512_srai_epi32::<{ WEIGHT_BITS }>(sum);
+        let packed = _mm512_cvtusepi32_epi8(_mm512_max_epi32(shifted, _mm512_setzero_si512()));
+        store_pixels(bytes_of(packed), i, &mut rows);
     }
 }
 

@@ -242,6 +242,11 @@ fn ac_refine(
     end_of_band_run: &mut u32,
     block: &mut Block,
 ) {
+    // Within a run most blocks have nothing to correct, and a hostile file could have only such ones.
+    if *end_of_band_run > 0 && block[1..].iter().fold(0, |all, &c| all | c) == 0 {
+        *end_of_band_run -= 1;
+        return;
+    }
     let plus = 1i16 << low;
     let correct = |reader: &mut BitReader, coefficient: &mut i16| {
         reader.ensure(1);

@@ -50,7 +50,7 @@ def steps(transform):
 
 def accepted(reference, checkpoint, scratch, name, dtype):
     """Problems of one conversion."""
-    out = scratch / f"{reference.name}-{name}"
+    out = scratch / f"{checkpoint.name}-{name}"
     done = convert(checkpoint, out, "--dtype", name)
     if done.returncode != 0:
         return [f"refused: {done.stderr.strip()}"]

@@ -28,11 +28,12 @@ Exit status:
   1  some inputs failed; each is named on the standard error
   2  nothing worked: wrong usage, a model that cannot be loaded, or every input failed
 
-Models are loaded from the Hugging Face hub's cache, or from the hub the first time. Where the hub cannot be
-reached, give a folder or a file: `--model PATH`.";
+Models are loaded from the Hugging Face hub's cache, or from the hub the first time. Where the hub
+cannot be reached, give a folder or a file: `--model PATH`.";
 
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// A model's name (see `mobileclip models`), `hf-hub:OWNER/NAME`, or the path of a model folder or file
     #[arg(
@@ -68,6 +69,14 @@ pub struct Decoding {
     /// Refuses photos of more megapixels [default: 179]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_megapixels: Option<u32>,
+}
+
+/// Whether embeddings of words are kept for the next time.
+#[derive(Args, Clone, Debug)]
+pub struct Caching {
+    /// Neither reads nor writes the cache of text embeddings (in MOBILECLIP_CACHE, or the user's cache folder)
+    #[arg(long)]
+    pub no_cache: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -110,13 +119,13 @@ pub enum Command {
 Examples:
   mobileclip classify photo.jpg --labels \"cat,dog,neither\"
   mobileclip classify *.jpg --labels-file species.txt --top 3
-  mobileclip classify photo.jpg --labels \"cat,dog\" --template \"a photo of a {}\" --template \"a sketch of a {}\"
-  mobileclip classify photos/*.jpg --labels \"cat,dog\" --json | jq -r '[.path, .scores[0].label] | @tsv'
+  mobileclip classify a.png --labels \"cat,dog\" --template \"a photo of a {}\" --template \"a sketch of a {}\"
+  mobileclip classify *.jpg --labels \"cat,dog\" --json | jq -r '[.path, .scores[0].label] | @tsv'
 
 With --json each photo gives one line, best label first:
   {\"path\":…,\"scores\":[{\"label\":…,\"probability\":…,\"logit\":…},…]}   or   {\"path\":…,\"error\":…}
 
-Probabilities compare the labels that are given with each other: they add up to 1 whatever the photo shows.")]
+Probabilities compare the given labels with each other: they add up to 1 whatever the photo shows.")]
 pub struct Classify {
     /// Photos: JPEG, PNG, WebP, GIF, BMP, TIFF
     #[arg(required = true, value_name = "PHOTO", value_hint = ValueHint::FilePath)]
@@ -143,6 +152,9 @@ pub struct Classify {
     pub json: bool,
 
     #[command(flatten)]
+    pub caching: Caching,
+
+    #[command(flatten)]
     pub decoding: Decoding,
 }
 
@@ -154,7 +166,8 @@ Examples:
   mobileclip embed --text \"a cat\" \"a dog\" --out texts.jsonl
   mobileclip embed --text-file captions.txt --out captions.npy
 
-The format follows the name: .npy (f32, rows in the order of the inputs), .parquet or .jsonl (with path or text).
+The format follows the name: .npy (f32, rows in the order of the inputs), .parquet or .jsonl (with
+the path or text).
 Embeddings are L2-normalised; --raw gives the features as the model computes them.
 Folders are walked through. What cannot be read is reported and gets no row.
 A run that was interrupted goes on where it stopped with --resume.")]
@@ -198,8 +211,8 @@ Examples:
   mobileclip index ~/Photos --out photos.index
   mobileclip index ~/Photos /mnt/archive --out photos.index    (again: only what changed is embedded)
 
-The index is a folder of Parquet files and a note of the model. It can be interrupted at any time, even killed:
-the next run goes on. Photos that are gone from a folder are dropped.")]
+The index is a folder of Parquet files and a note of the model. It can be interrupted at any time,
+even killed: the next run goes on. Photos that are gone from a folder are dropped.")]
 pub struct Index {
     /// Folders of photos
     #[arg(required = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -254,6 +267,9 @@ pub struct Search {
     /// Also writes a page with thumbnails
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub html: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub caching: Caching,
 
     #[command(flatten)]
     pub decoding: Decoding,
@@ -381,8 +397,8 @@ Examples:
   mobileclip download MobileCLIP2-S0
   mobileclip download ViT-B-16:openai hf-hub:timm/MobileCLIP2-S2-OpenCLIP
 
-The cache is that of huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE count.
-A download that breaks goes on where it stopped when it is started again.")]
+The cache is that of huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT and
+HF_HUB_OFFLINE count. A download that breaks goes on where it stopped when it is started again.")]
 pub struct Download {
     /// Names (see `mobileclip models`), or hf-hub:OWNER/NAME [default: --model]
     #[arg(value_name = "NAME")]

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
-use mobileclip::{DecodeOptions, LoadOptions, Model, Variant, hub};
+use anyhow::{Context, anyhow, bail};
+use mobileclip::{DecodeOptions, LabelCache, LoadOptions, Model, Variant, hub};
 
-use crate::args::{Decoding, Global};
+use crate::args::{Caching, Decoding, Global};
 use crate::progress::Downloads;
 
 /// The options of loading that were typed.
@@ -42,6 +42,16 @@ fn variant(name_or_file: &str) -> anyhow::Result<Variant> {
     ))
 }
 
+/// Whether a file can be made there, said before hours of work and not after them.
+pub fn check_folder(file: &Path) -> anyhow::Result<()> {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            bail!("{}: there is no folder `{}`", file.display(), folder.display())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The path of a model; downloads it if need be.
 pub fn locate(name_or_path: &str, global: &Global) -> anyhow::Result<PathBuf> {
     let mut downloads = Downloads::new(global.quiet);
@@ -58,6 +68,11 @@ pub fn load_named(name_or_path: &str, global: &Global, decoding: Option<&Decodin
     let options = load_options(global, decoding)?;
     let path = locate(name_or_path, global)?;
     Model::open(&path, &options).map_err(mend_model)
+}
+
+/// The cache of text embeddings, unless it is unwanted or has no place.
+pub fn label_cache(caching: &Caching) -> Option<LabelCache> {
+    if caching.no_cache { None } else { LabelCache::of_user() }
 }
 
 /// Adds how it is done on the command line to what the library says.

@@ -107,12 +107,17 @@ pub fn write_deploy(checkpoint: &Checkpoint, path: &Path, float: FloatType) -> R
         })
         .collect::<Result<_>>()?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::Builder::new().prefix(".deploy-").tempfile_in(folder).map_err(io)?;
-    serialize_to_file(views, Some(metadata), temporary.path())
+    let staging = tempfile::Builder::new().prefix(".deploy-").tempdir_in(folder).map_err(io)?;
+    let temporary = staging.path().join("deploy.safetensors");
+    serialize_to_file(views, Some(metadata), &temporary)
         .map_err(|e| io(std::io::Error::other(e.to_string())))?;
-    // The writer may have replaced the temporary file by another of the same name.
-    std::fs::File::open(temporary.path()).and_then(|file| file.sync_all()).map_err(io)?;
-    std::fs::rename(temporary.path(), path).map_err(io)?;
+    // The writer leaves the file readable by its owner only; it shall be as any other new file.
+    let usual = staging.path().join("usual");
+    std::fs::write(&usual, "").map_err(io)?;
+    let permissions = std::fs::metadata(&usual).map_err(io)?.permissions();
+    std::fs::set_permissions(&temporary, permissions).map_err(io)?;
+    std::fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(&temporary, path).map_err(io)?;
     Ok(())
 }
 

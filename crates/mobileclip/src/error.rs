@@ -34,6 +34,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A deploy file where a checkpoint is needed.
+    #[error(
+        "{path}: is a fused deploy file, which cannot be turned back; take the checkpoint that it was made from"
+    )]
+    Fused {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file could not be written.
     #[error("{path}: {source}")]
     Io {

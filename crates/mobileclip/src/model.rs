@@ -390,7 +390,10 @@ fn open_source(path: &Path, options: &LoadOptions) -> Result<Opened> {
 /// If the file is damaged, ambiguous or of another family.
 pub fn open_checkpoint(path: &Path, variant: Option<&Variant>) -> Result<Checkpoint> {
     let options = variant.map_or_else(Options::default, Options::of);
-    Ok(Checkpoint::open_with(path, &options)?)
+    Checkpoint::open_with(path, &options).map_err(|error| {
+        let is_fused = path.is_file() && TensorFile::open(path).is_ok_and(|file| is_deploy(&file));
+        if is_fused { Error::Fused { path: path.to_path_buf() } } else { error.into() }
+    })
 }
 
 /// The path of a model: a path that exists, or a name on the hub, loaded if it is not in the cache.

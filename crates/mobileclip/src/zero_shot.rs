@@ -31,15 +31,7 @@ impl Labels {
     /// # Errors
     /// If there are no labels or templates, a template has no `{}`, or the model's weights are damaged.
     pub fn embed(model: &Model, names: &[String], templates: &[String]) -> Result<Self> {
-        if names.is_empty() {
-            return Err(Error::NoLabels);
-        }
-        if templates.is_empty() {
-            return Err(Error::NoTemplates);
-        }
-        if let Some(template) = templates.iter().find(|template| !template.contains("{}")) {
-            return Err(Error::Template { template: template.clone() });
-        }
+        check(names, templates)?;
         let texts: Vec<String> = names
             .iter()
             .flat_map(|name| templates.iter().map(|template| template.replace("{}", name)))
@@ -73,6 +65,20 @@ impl Labels {
             .collect();
         scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
         scores
+    }
+}
+
+/// Whether there is something to embed.
+pub(crate) fn check(names: &[String], templates: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Err(Error::NoLabels);
+    }
+    if templates.is_empty() {
+        return Err(Error::NoTemplates);
+    }
+    match templates.iter().find(|template| !template.contains("{}")) {
+        Some(template) => Err(Error::Template { template: template.clone() }),
+        None => Ok(()),
     }
 }
 

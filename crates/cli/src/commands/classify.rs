@@ -27,7 +27,10 @@ pub fn run(global: &Global, args: &Classify) -> anyhow::Result<Outcome> {
         bail!(Error::Template { template: template.clone() });
     }
     let model = session::load(global, Some(&args.decoding))?;
-    let labels = Labels::embed(&model, &names, &args.template)?;
+    let labels = match session::label_cache(&args.caching) {
+        Some(cache) => cache.embed(&model, &names, &args.template)?,
+        None => Labels::embed(&model, &names, &args.template)?,
+    };
     let top = args.top.unwrap_or(if args.json { usize::MAX } else { SHOWN });
 
     let mut results = Results::lock();

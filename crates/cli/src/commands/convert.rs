@@ -27,6 +27,9 @@ pub fn run(global: &Global, args: &Convert) -> anyhow::Result<Outcome> {
         }
         Form::OpenClip => OPEN_CLIP_FILES.iter().map(|name| out.join(name)).collect(),
     };
+    if form == Form::Deploy {
+        session::check_folder(out)?;
+    }
     if let Some(there) = targets.iter().find(|target| target.exists() && !args.force) {
         bail!("{}: is there already; --force replaces it", there.display());
     }

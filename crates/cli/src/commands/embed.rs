@@ -21,6 +21,8 @@ const BATCH_MAX: usize = 512;
 
 pub fn run(global: &Global, args: &Embed) -> anyhow::Result<Outcome> {
     Format::of(&args.out)?;
+    session::check_folder(&args.out)?;
+    args.list.as_deref().map_or(Ok(()), session::check_folder)?;
     let mut failed = 0;
     let (column, sources) = match texts(args)? {
         Some(texts) => (Column::Text, texts.into_iter().map(Source::text).collect()),

@@ -17,6 +17,7 @@ struct Line<'a> {
 }
 
 pub fn run(global: &Global, args: &Search) -> anyhow::Result<Outcome> {
+    args.html.as_deref().map_or(Ok(()), session::check_folder)?;
     // Quotes are easily forgotten: several words are one sentence.
     let text = args.text.join(" ");
     let model = session::load(global, Some(&args.decoding))?;
@@ -24,7 +25,10 @@ pub fn run(global: &Global, args: &Search) -> anyhow::Result<Outcome> {
     let searcher = searcher.with_threads(model.threads());
     let query = match &args.photo {
         Some(photo) => model.encode_file(photo)?,
-        None => model.encode_text(&text)?,
+        None => match session::label_cache(&args.caching) {
+            Some(cache) => cache.encode_text(&model, &text)?,
+            None => model.encode_text(&text)?,
+        },
     };
     let hits = searcher.search(&query, args.top)?;
 

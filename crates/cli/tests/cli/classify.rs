@@ -131,3 +131,35 @@ fn a_limit_of_megapixels_can_be_set() {
     let ran = place.run(&["classify", large, "--labels", "cat", "--max-megapixels", "1"]).ends(2);
     ran.says(&["1411 x 1411", "limit", "1000000"]);
 }
+
+#[test]
+fn labels_are_kept_for_the_next_run() {
+    let place = Place::new();
+    place.photo("china.jpg", "a.jpg");
+    let run = |args: &[&str]| {
+        let all: Vec<&str> = ["classify", "a.jpg", "--labels", "cat,dog", "--json"]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
+        place.run(&all).ends(0).out
+    };
+    let plain = run(&["--no-cache"]);
+    assert!(!place.path("cache").exists());
+    assert_eq!(run(&[]), plain);
+    assert_eq!(std::fs::read_dir(place.path("cache")).unwrap().count(), 1);
+    assert_eq!(run(&[]), plain);
+    // What is stored is what is used: a forged cache shows.
+    let file = std::fs::read_dir(place.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let end = bytes.len() - 4;
+    bytes[end - 64..end].fill(0);
+    let crc = crc32fast::hash(&bytes[..end]).to_le_bytes();
+    bytes[end..].copy_from_slice(&crc);
+    std::fs::write(&file, &bytes).unwrap();
+    assert_ne!(run(&[]), plain);
+    assert_eq!(run(&["--no-cache"]), plain);
+    // A damaged one does not.
+    bytes.truncate(100);
+    std::fs::write(&file, &bytes).unwrap();
+    assert_eq!(run(&[]), plain);
+}

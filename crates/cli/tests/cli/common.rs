@@ -50,6 +50,7 @@ impl Place {
             .env("MOBILECLIP_MODEL", &self.model)
             .env("HF_HOME", self.path("hub"))
             .env("HF_HUB_OFFLINE", "1");
+        command.env("MOBILECLIP_CACHE", self.path("cache"));
         for variable in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "HF_TOKEN"] {
             command.env_remove(variable);
         }

@@ -23,10 +23,19 @@ fn a_fused_file_gives_the_same_scores() {
     place.run(&["convert", model, "half.safetensors", "--dtype", "f16"]).ends(0);
     assert!(close(&logits(&place, &["--model", "half.safetensors"]), 1.0));
     let size = |name: &str| std::fs::metadata(place.path(name)).unwrap().len();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &str| std::fs::metadata(place.path(path)).unwrap().permissions().mode();
+        std::fs::write(place.path("other"), "").unwrap();
+        assert_eq!(mode("fused.safetensors"), mode("other"));
+    }
     assert!(size("half.safetensors") < size("fused.safetensors") * 6 / 10);
     place.run(&["convert", model, "odd name", "--to", "deploy"]).ends(0);
     assert_eq!(size("odd name"), size("fused.safetensors"));
-    place.run_plain(&["convert", "fused.safetensors", "again"]).fails(&["fused.safetensors", "fused"]);
+    place
+        .run_plain(&["convert", "fused.safetensors", "again"])
+        .fails(&["fused.safetensors", "cannot be turned back"]);
 }
 
 #[test]
@@ -42,6 +51,9 @@ fn nothing_is_overwritten_unasked_and_the_input_never() {
     place.run(&["convert", model, "a.safetensors", "--force"]).ends(0);
     place.run(&["convert", model, "a.safetensors", "--to", "open-clip"]).fails(&["is a file"]);
     place.run(&["convert", model, ".", "--to", "deploy"]).fails(&["is a folder"]);
+    place
+        .run(&["convert", model, "nowhere/a.safetensors"])
+        .fails(&["nowhere/a.safetensors", "no folder `nowhere`"]);
     // timm has no such toy.
     place.run(&["convert", model, "folder"]).fails(&["open_clip cannot hold this model", "timm"]);
 }

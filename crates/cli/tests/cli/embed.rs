@@ -125,6 +125,7 @@ fn contradictions_are_usage_errors() {
     place.run(&["embed", "--out", "a.npy"]).ends(2).says(&["Usage: mobileclip embed"]);
     place.run(&["embed", "a.jpg", "--text", "a", "--out", "a.npy"]).ends(2).says(&["cannot be used with"]);
     place.run(&["embed", "a.jpg", "--out", "a.csv"]).fails(&["a.csv", ".npy, .jsonl or .parquet"]);
+    place.run(&["embed", "a.jpg", "--out", "nowhere/a.npy"]).fails(&["nowhere/a.npy", "no folder `nowhere`"]);
     place.write("none.txt", "");
     place.run(&["embed", "--text-file", "none.txt", "--out", "a.npy"]).fails(&["no text to embed"]);
     std::fs::create_dir(place.path("void")).unwrap();

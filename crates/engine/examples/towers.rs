@@ -94,7 +94,7 @@ fn profile(tower: &Tower, input: Input, (height, width): (usize, usize), isa: Is
             least * 1e3,
             rate,
             100.0 * rate / peak,
-            graph.describe(id),
+            node.op.word(),
             node.names.last().map_or("", String::as_str)
         );
     }

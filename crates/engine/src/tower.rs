@@ -15,6 +15,9 @@ use crate::run::Run;
 /// Plans of this many input shapes are kept.
 const KEPT_PLANS: usize = 80;
 
+/// Nodes packed between two releases of the file's pages.
+const RELEASE_EVERY: usize = 16;
+
 /// One input.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
@@ -89,10 +92,14 @@ impl Tower {
         pool.for_each(graph.nodes.len(), |_, id| {
             packed[id].get_or_init(|| {
                 let layer = Layer::pack(&graph, id, &channels, shapes[id].pixels(), weights.as_ref(), isa);
-                weights.release();
+                // Often enough that the file's pages never add up to much, not so often that reading suffers.
+                if id % RELEASE_EVERY == 0 {
+                    weights.release();
+                }
                 layer
             });
         });
+        weights.release();
         let layers = packed.into_iter().filter_map(OnceLock::into_inner).collect::<Result<_, _>>()?;
         Ok(Self { graph, layers, weights, isa, pool, plans: Mutex::default() })
     }

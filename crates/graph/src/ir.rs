@@ -165,11 +165,6 @@ impl Graph {
         channels
     }
 
-    /// A node's operation in a few words.
-    pub fn describe(&self, id: NodeId) -> String {
-        self.nodes[id].op.word()
-    }
-
     /// The node of a tapped scope.
     pub fn tap(&self, scope: &str) -> Option<NodeId> {
         self.taps.iter().find(|(name, _)| name == scope).map(|&(_, id)| id)

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use mobileclip::hub::Progress;
 
 use crate::output::note;
 
 /// A bar for work on so many inputs, with the rate and the time left.
 pub fn work(is_quiet: bool, total: usize, noun: &str) -> ProgressBar {
-    let template = format!("{{wide_bar}} {{pos}}/{{len}} {noun}  {{per_sec}}  {{eta}} left{{msg}}");
+    let template = format!("{{wide_bar}} {{pos}}/{{len}} {noun}  {{rate}}  {{eta}} left{{msg}}");
     let bar = bar(is_quiet, &template);
     bar.set_length(total as u64);
     bar.enable_steady_tick(Duration::from_millis(500));
@@ -22,7 +22,11 @@ fn bar(is_quiet: bool, template: &str) -> ProgressBar {
         false => ProgressDrawTarget::stderr(),
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(None, target).with_style(style)
+    let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+        // A bar that cannot be drawn is no reason to stop.
+        let _ = write!(text, "{:.1}/s", state.per_sec());
+    };
+    ProgressBar::with_draw_target(None, target).with_style(style.with_key("rate", rate))
 }
 
 /// What a download tells a person.

@@ -12,6 +12,7 @@ use mobileclip::index::{Embed as _, Stamp, find_photos};
 use mobileclip::table::{Column, EmbeddingTable, Format, Input, TableSpec};
 
 use crate::args::{Embed, Global};
+use crate::interrupt::Interrupt;
 use crate::output::{Outcome, complain, counted, named, note};
 use crate::{progress, session};
 
@@ -51,8 +52,13 @@ pub fn run(global: &Global, args: &Embed) -> anyhow::Result<Outcome> {
         note(global.quiet, format!("{} done already", counted(resumed, noun)));
     }
     let bar = progress::work(global.quiet, to_do.len(), &format!("{noun}s"));
-    failed += embed(&model, &mut table, &to_do, args.raw, &bar)?;
+    let interrupt = Interrupt::watch()?;
+    failed += embed(&model, &mut table, &to_do, args.raw, &bar, &interrupt)?;
     bar.finish_and_clear();
+    if interrupt.is_asked() {
+        complain(&format!("{}: interrupted; the same command with --resume goes on", args.out.display()));
+        return Ok(Outcome::SomeFailed);
+    }
 
     if let Some(list) = &args.list {
         write_list(list, &table, &sources)?;
@@ -96,11 +102,12 @@ fn embed(
     to_do: &[&Source],
     is_raw: bool,
     bar: &ProgressBar,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<usize> {
     let mut failed = 0;
     let mut left = to_do;
     let mut batch = model.threads();
-    while !left.is_empty() {
+    while !left.is_empty() && !interrupt.is_asked() {
         let (now, rest) = left.split_at(batch.min(left.len()));
         left = rest;
         let start = Instant::now();

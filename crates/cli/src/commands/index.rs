@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use mobileclip::index::{Embed as _, Index as PhotoIndex, UpdateOptions};
 
 use crate::args::{Global, Index};
-use crate::output::{Outcome, complain_about, counted, note};
+use crate::interrupt::Interrupt;
+use crate::output::{Outcome, complain, complain_about, counted, note};
 use crate::{progress, session};
 
 pub fn run(global: &Global, args: &Index) -> anyhow::Result<Outcome> {
@@ -17,6 +18,7 @@ pub fn run(global: &Global, args: &Index) -> anyhow::Result<Outcome> {
             note(global.quiet, format!("{}: damaged, taken out", segment.display()));
         }
     }
+    let interrupt = Interrupt::watch()?;
     let mut index = PhotoIndex::open_or_create(&args.out, &model.model()).map_err(session::mend_index)?;
     let mut options = UpdateOptions::default();
     options.batch = 8 * model.threads();
@@ -29,7 +31,7 @@ pub fn run(global: &Global, args: &Index) -> anyhow::Result<Outcome> {
         if now.failed > 0 {
             bar.set_message(format!("  {} failed", now.failed));
         }
-        ControlFlow::Continue(())
+        if interrupt.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
     let report = report.map_err(session::mend_index)?;
@@ -56,5 +58,9 @@ pub fn run(global: &Global, args: &Index) -> anyhow::Result<Outcome> {
             failed.len()
         ),
     );
+    if report.is_interrupted {
+        complain("interrupted; the same command goes on");
+        return Ok(Outcome::SomeFailed);
+    }
     Ok(Outcome::of(failed.len(), failed.len() + present))
 }

@@ -92,3 +92,32 @@ fn a_broken_pipe_is_success() {
     let ran = crate::common::Ran::of(child.wait_with_output().unwrap()).ends(0);
     assert_eq!(ran.err, "");
 }
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_keeps_what_it_has() {
+    let place = Place::new();
+    let first = place.photo("retina_large.jpg", "photos/first.jpg");
+    for i in 1..400 {
+        std::fs::hard_link(&first, place.path(&format!("photos/{i:03}.jpg"))).unwrap();
+    }
+    let mut child = place
+        .command(&["index", "photos", "--out", "idx", "--variant", TINY, "--threads", "1"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The note is written before the first photo, and that is after the signals are watched.
+    while !place.path("idx/index.json").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let mut err = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut err).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{err}");
+    assert!(err.contains("interrupted; the same command goes on"), "{err}");
+    // On a machine that is busy enough, nothing was done yet.
+    let kept = place.run(&["search", "idx", "a dog", "--top", "400", "--json"]).ends(0).lines().len();
+    assert!(kept < 400, "{kept}");
+}

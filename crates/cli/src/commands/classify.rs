@@ -42,6 +42,14 @@ pub fn run(global: &Global, args: &Classify) -> anyhow::Result<Outcome> {
                 scores.truncate(top);
                 scores
             });
+            // A model that is damaged fails for every photo alike.
+            let scores = match scores {
+                Err(error) if !matches!(error, Error::Image(_)) => {
+                    results.flush()?;
+                    bail!(error);
+                }
+                scores => scores,
+            };
             failed += usize::from(scores.is_err());
             match args.json {
                 true => print_json(&mut results, photo, scores)?,

@@ -115,10 +115,8 @@ fn embed(
         for (source, features) in now.iter().zip(features(model, now, is_raw)) {
             match features {
                 Ok(features) => rows.push((source.input.clone(), features)),
-                // Weights that are damaged make everything fail, and nobody wants to hear that of each photo.
-                Err(error @ (mobileclip::Error::Weights { .. } | mobileclip::Error::NotFinite { .. })) => {
-                    return Err(error.into());
-                }
+                // A model that is damaged fails for everything, and nobody wants to hear that of each photo.
+                Err(error) if !matches!(error, mobileclip::Error::Image(_)) => return Err(error.into()),
                 Err(error) => {
                     failed += 1;
                     bar.suspend(|| complain(&named(&source.path, &error.to_string())));

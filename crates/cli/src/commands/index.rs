@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use mobileclip::Which;
 use mobileclip::index::{Embed as _, Index as PhotoIndex, UpdateOptions};
 
 use crate::args::{Global, Index};
@@ -12,6 +13,8 @@ use crate::{progress, session};
 
 pub fn run(global: &Global, args: &Index) -> anyhow::Result<Outcome> {
     let model = session::load(global, Some(&args.decoding))?;
+    // A model that is damaged is no reason to note every photo as failed.
+    model.tower(Which::Image)?;
     if args.repair {
         let (_, damaged) = PhotoIndex::repair(&args.out).map_err(session::mend_index)?;
         for segment in &damaged {

@@ -83,3 +83,21 @@ fn models_that_are_none_are_named() {
     }
     assert!(checked > 5, "only {checked} files");
 }
+
+#[test]
+fn damaged_weights_are_one_error_and_no_photo_is_blamed() {
+    let place = Place::new();
+    place.photo("china.jpg", "photos/a.jpg");
+    place.photo("flower.jpg", "photos/b.jpg");
+    let mut bytes = std::fs::read(&place.model).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let entries: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let start = entries["visual.trunk.head.fc.bias"]["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[8 + header + start..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&place.model, bytes).unwrap();
+    let words = ["tiny.safetensors", "visual.trunk.head.fc.bias"];
+    place.run(&["classify", "photos/a.jpg", "photos/b.jpg", "--labels", "cat", "--json"]).fails(&words);
+    place.run(&["embed", "photos", "--out", "a.npy"]).fails(&words);
+    place.run(&["index", "photos", "--out", "idx"]).fails(&words);
+    assert!(!place.path("idx").exists() && !place.path("a.npy").exists());
+}

@@ -119,7 +119,7 @@ impl Counter {
     /// Branches cost nothing: what runs is their sum.
     fn count(&self, multiply_adds: u64) {
         if self.form.get() != Some(Form::Train) {
-            self.multiply_adds.set(self.multiply_adds.get() + multiply_adds);
+            self.multiply_adds.set(self.multiply_adds.get().saturating_add(multiply_adds));
         }
     }
 

@@ -119,7 +119,7 @@ impl Conv {
     /// Multiply-adds, padding taps counted.
     pub fn multiply_adds(&self, output: Shape) -> u64 {
         let [_, inputs, kh, kw] = self.weight_shape();
-        (output.elements() * inputs * kh * kw) as u64
+        (output.elements() as u64).saturating_mul((inputs * kh * kw) as u64)
     }
 }
 
@@ -179,7 +179,7 @@ impl Attention {
 
     /// Multiply-adds of both matrix products over `tokens` tokens (the causal half is not discounted).
     pub const fn multiply_adds(&self, tokens: usize) -> u64 {
-        (2 * self.width() * tokens * tokens) as u64
+        (2 * self.width() as u64).saturating_mul((tokens as u64).saturating_mul(tokens as u64))
     }
 }
 

@@ -387,6 +387,11 @@ impl Mci {
         if self.depths.iter().any(|&d| d > 256) || self.widths.iter().any(|&w| w == 0 || w > 16384) {
             return Some("image.depths must be at most 256 and image.widths 1 to 16384".to_owned());
         }
+        if let Some(last) = self.widths.last().filter(|&&last| last < 8) {
+            return Some(format!(
+                "image.widths ends with {last}, must be 8 at least: squeeze-excite keeps an eighth"
+            ));
+        }
         if self.mlp_ratio == 0 || self.mlp_ratio > 16 {
             return Some(format!("image.mlp_ratio is {}, must be 1 to 16", self.mlp_ratio));
         }
@@ -456,3 +461,34 @@ const SOURCES: &[(&str, &str)] = sources![
     "vit-l-14-quickgelu.toml",
     "vit-h-14-quickgelu.toml",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Manifest;
+
+    fn changed(file: &str, changes: &[(&str, &str)]) -> Result<Variant, VariantError> {
+        let toml = SOURCES.iter().find(|(name, _)| *name == file).map(|(_, toml)| (*toml).to_owned());
+        let change = |toml: String, (from, to): &(&str, &str)| {
+            assert!(toml.contains(from), "{from}");
+            toml.replacen(from, to, 1)
+        };
+        Variant::parse(&changes.iter().fold(toml.unwrap(), change))
+    }
+
+    #[test]
+    fn the_largest_sizes_that_are_accepted_can_be_counted() {
+        let huge =
+            [("size = 224", "size = 16384"), ("patch = 16", "patch = 1"), ("width = 768", "width = 16128")];
+        let manifest = Manifest::of(&changed("vit-b-16.toml", &huge).unwrap());
+        assert_eq!(manifest.image_multiply_adds, u64::MAX);
+    }
+
+    #[test]
+    fn a_last_stage_too_narrow_for_squeeze_excite_is_refused() {
+        let narrow =
+            [("widths = [64, 128, 256, 512]", "widths = [4, 4, 4, 4]"), ("\"attention\"", "\"rep_mixer\"")];
+        let error = changed("mobileclip2-s0.toml", &narrow).unwrap_err().to_string();
+        assert!(error.contains("ends with 4"), "{error}");
+    }
+}

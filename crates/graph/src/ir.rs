@@ -10,6 +10,9 @@ use crate::value::Value;
 /// A node's place in [`Graph::nodes`].
 pub type NodeId = usize;
 
+/// The most numbers of a node's output: four times what the widest stem gives for an image of 2048 × 2048.
+const LARGEST_MAP: usize = 1 << 28;
+
 /// One tower. Nodes stand in an order in which every input precedes its user.
 ///
 /// A graph has no shapes of its own: [`Graph::shapes`] infers them from an input's, so that one graph and its packed
@@ -120,7 +123,8 @@ pub enum Op {
 
 impl Graph {
     /// The shape of every node for an input of height × width pixels, or of `width` tokens; `None` if a map becomes
-    /// smaller than a kernel, a table of positions too short, or an input has no pixels.
+    /// smaller than a kernel or larger than any network of the family needs, a table of positions too short, or an
+    /// input has no pixels.
     pub fn shapes(&self, height: usize, width: usize) -> Option<Vec<Shape>> {
         let input = self.tower.input(height, width);
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
@@ -193,15 +197,26 @@ pub(crate) fn infer(op: &Op, graph_input: Shape, inputs: &[Shape], grid: (usize,
         Op::Gate { .. } => (input(1).pixels() == 1).then(|| input(0))?,
         Op::Add | Op::Sub => (input(0) == input(1)).then(|| input(0))?,
         Op::Attention(attention) => input(0).with_channels(attention.width()),
+        Op::TakeEndOfText if input(0).pixels() != input(1).pixels() => return None,
         Op::MeanPool | Op::TakeFirst | Op::TakeEndOfText => Shape::new(input(0).channels, 1, 1),
         Op::Embed { width, .. } => input(0).with_channels(*width),
         Op::ClassToken { .. } => Shape::tokens(input(0).channels, input(0).pixels() + 1),
         Op::Positions { grid: trained, resample: Resample::Prefix, .. } => {
             (grid.0 * grid.1 <= trained.0 * trained.1).then(|| input(0))?
         }
+        // Half resampled, the table has the old rows and the new columns.
+        Op::Positions { grid: trained, resample: Resample::Bicubic, .. } => {
+            let narrowed = Shape::new(input(0).channels, trained.0, grid.1);
+            is_possible(narrowed).then(|| input(0))?
+        }
         Op::Affine { .. } | Op::LayerNorm { .. } | Op::Activation(_) | Op::Positions { .. } => input(0),
     };
-    (shape.pixels() > 0).then_some(shape)
+    is_possible(shape).then_some(shape)
+}
+
+fn is_possible(shape: Shape) -> bool {
+    let elements = shape.height.checked_mul(shape.width).and_then(|n| n.checked_mul(shape.channels));
+    elements.is_some_and(|n| n > 0 && n <= LARGEST_MAP)
 }
 
 impl Op {

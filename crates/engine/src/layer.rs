@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use mobileclip_arch::{Activation, Conv, Resample, Weights};
 use mobileclip_graph::{Graph, Node, NodeId, Op, Value};
 use mobileclip_kernels::{
-    self as kernels, ConvShape, Depthwise, DepthwiseShape, Isa, LayerNorm, PackedConv, PackedGemm,
+    self as kernels, ConvShape, Depthwise, DepthwiseShape, Isa, LANES, LayerNorm, MAX_TILES, PackedConv,
+    PackedGemm,
 };
 
 use crate::error::EngineError;
@@ -72,6 +73,16 @@ impl Layer {
                 Self::Positions(PositionTable { rows: table.f64(weights), width, grid, class_row, resample })
             }
             Op::ClassToken { token } => Self::Token(read(token)?.into_owned()),
+            Op::Attention(attention) if !attention.width().is_multiple_of(LANES) => {
+                return Err(unsupported(node, &format!("attention of width {}", attention.width())));
+            }
+            // Their kernels take dense maps, which those of depthwise convolutions are not.
+            Op::Attention(_) if has_border(graph, id) || has_border(graph, node.inputs[0]) => {
+                return Err(unsupported(node, "attention beside a depthwise convolution"));
+            }
+            Op::Gate { .. } if has_border(graph, node.inputs[1]) => {
+                return Err(unsupported(node, "a gate that a depthwise convolution reads"));
+            }
             Op::Affine { .. } | Op::Sub => return Err(unsupported(node, "an operation that fusion removes")),
             Op::Input
             | Op::Activation(_)
@@ -131,7 +142,10 @@ fn has_border(graph: &Graph, id: NodeId) -> bool {
 /// A Strassen–Winograd level saves an eighth of the multiplications and costs sums of the input and 1.75 times the
 /// weights' memory. Measured (decision 0007): 6 to 12 % faster from these sizes on, nothing at narrow outputs.
 fn winograd_pays(conv: &Conv, pixels: usize) -> bool {
-    conv.is_pointwise() && conv.groups == 1 && pixels >= 32 && conv.inputs >= 64 && conv.outputs >= 128
+    let is_large = pixels >= 32 && conv.inputs >= 64 && conv.outputs >= 128;
+    // Threads claim the sums of two blocks of inputs at a time.
+    let is_claimable = conv.inputs <= 2 * LANES * MAX_TILES;
+    conv.is_pointwise() && conv.groups == 1 && is_large && is_claimable
 }
 
 pub(crate) fn activation(activation: Option<Activation>) -> kernels::Activation {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use mobileclip_arch::{Positions, Shape, resample};
 use mobileclip_graph::{Graph, NodeId, Op};
-use mobileclip_kernels::{Attention, Buffer, Isa, LANES, Map, PackedGemm};
+use mobileclip_kernels::{Attention, Buffer, Isa, LANES, MAX_TILES, Map, PackedGemm};
 
 use crate::layer::{Layer, PositionTable};
 
@@ -12,6 +12,9 @@ use crate::layer::{Layer, PositionTable};
 const TILE_VALUES: usize = 64 * 1024;
 /// Tasks for each thread, so that one which started late does not hold up the rest.
 const TASKS_PER_THREAD: usize = 4;
+/// f32 of an arena, and of the tables of a plan, at most: 4 GiB. Only inputs of many megapixels or a graph that is made
+/// up need more.
+const LARGEST_ARENA: u128 = 1 << 30;
 /// Pixels of a dense convolution that are gathered at a time.
 pub(crate) const GATHERED_PIXELS: usize = 64;
 
@@ -81,12 +84,23 @@ impl Plan {
     ) -> Option<Self> {
         let shapes = graph.shapes(height, width)?;
         let maps = maps(graph, layers, &shapes);
+        let largest = maps.iter().map(wanted_len).max();
+        if largest.is_some_and(|len| len > LARGEST_ARENA) {
+            return None;
+        }
         let (slots, slot_lens) = assign_slots(graph, &maps);
         let splits: Vec<Split> =
             (0..graph.nodes.len()).map(|id| split(graph, layers, &maps, id, threads)).collect();
         let scratch_of = |id| scratch(graph, layers, &maps, &splits, isa, id);
         let scratch = (0..graph.nodes.len()).map(scratch_of).max();
         let sums = layers.iter().zip(&splits).map(|(layer, split)| shared_sums(layer, split)).max();
+        let (scratch, sums) = (scratch.unwrap_or(0), sums.unwrap_or(0));
+        let rows = layers.iter().zip(&shapes).filter(|(layer, _)| matches!(layer, Layer::Positions(_)));
+        let lens = slot_lens.iter().copied().chain(rows.map(|(_, shape)| shape.elements())).chain([sums]);
+        let len: u128 = lens.map(|len| len as u128).sum();
+        if len + scratch as u128 * threads as u128 > LARGEST_ARENA {
+            return None;
+        }
         let positions = layers.iter().enumerate().filter_map(|(id, layer)| match layer {
             Layer::Positions(table) => {
                 let target = graph.grid_of(&shapes, graph.nodes[id].inputs[0]);
@@ -95,7 +109,6 @@ impl Plan {
             _ => None,
         });
         let positions = positions.collect();
-        let (scratch, sums) = (scratch.unwrap_or(0), sums.unwrap_or(0));
         Some(Self { height, width, maps, slots, splits, positions, slot_lens, scratch, sums, shapes })
     }
 
@@ -116,6 +129,13 @@ impl PositionTable {
         let positions = Positions { shape: &shape, grid, class_row, target, resample: resample_by };
         resample(&self.rows, &positions).iter().map(|&v| v as f32).collect()
     }
+}
+
+/// [`Map::len`] without overflow.
+fn wanted_len(map: &Map) -> u128 {
+    let bordered = |n: usize, border: usize| n as u128 + 2 * border as u128;
+    let plane = bordered(map.height, map.border_y) * bordered(map.width, map.border_x);
+    plane * (map.blocks * LANES) as u128
 }
 
 /// Outputs with the borders that depthwise readers want.
@@ -167,7 +187,8 @@ fn assign_slots(graph: &Graph, maps: &[Map]) -> (Vec<usize>, Vec<usize>) {
 
 fn split(graph: &Graph, layers: &[Layer], maps: &[Map], id: NodeId, threads: usize) -> Split {
     let (node, map) = (&graph.nodes[id], maps[id]);
-    let wanted = if threads == 1 { 1 } else { threads * TASKS_PER_THREAD };
+    // Halved, as a division along blocks and pixels may come to nearly twice as many tasks.
+    let wanted = if threads == 1 { 1 } else { (threads * TASKS_PER_THREAD).min(MAX_TILES / 2) };
     let whole = |blocks, pixels| Split { blocks: vec![0, blocks], pixels: vec![0, pixels] };
     match (&layers[id], &node.op) {
         (Layer::Gemm(gemm), _) => split_gemm(gemm, map.pixels(), threads, wanted),
@@ -208,7 +229,7 @@ fn split(graph: &Graph, layers: &[Layer], maps: &[Map], id: NodeId, threads: usi
 /// A Winograd product combines the rows of a tile, so that its tiles must not depend on the number of threads.
 fn split_gemm(gemm: &PackedGemm, pixels: usize, threads: usize, wanted: usize) -> Split {
     let rows = (TILE_VALUES / gemm.k().max(1)).clamp(96, 512) / 16 * 16;
-    let tiles = pixels.div_ceil(rows).max(1);
+    let tiles = pixels.div_ceil(rows).clamp(1, MAX_TILES);
     let all_panels = vec![0, gemm.panels()];
     if threads == 1 || tiles >= 2 * threads {
         return Split { blocks: all_panels, pixels: bounds(pixels, 16, tiles) };
@@ -246,5 +267,20 @@ pub(crate) fn kernel_attention(attention: &mobileclip_arch::Attention) -> Attent
         head_dim: attention.head_width,
         scale: (1.0 / (attention.head_width as f64).sqrt()) as f32,
         is_causal: attention.is_causal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_product_is_cut_into_more_tiles_than_can_be_claimed() {
+        let gemm = PackedGemm::pack(Isa::scalar(), 32, 1024, &vec![0.0; 32 * 1024], None);
+        for threads in [1, 2, 64, MAX_TILES] {
+            let split = split_gemm(&gemm, 1 << 20, threads, MAX_TILES / 2);
+            assert!((split.blocks.len() - 1) * (split.pixels.len() - 1) <= MAX_TILES);
+            assert_eq!(split.pixels.last(), Some(&(1 << 20)));
+        }
     }
 }

@@ -198,11 +198,11 @@ impl Tower {
                 }
             }
             (Text, Input::Ids(ids)) => {
-                let vocabulary = self.layers.iter().find_map(|layer| match layer {
+                let vocabularies = self.layers.iter().filter_map(|layer| match layer {
                     Layer::Embed { vocabulary, .. } => Some(*vocabulary),
                     _ => None,
                 });
-                let vocabulary = vocabulary.unwrap_or(usize::MAX);
+                let vocabulary = vocabularies.min().unwrap_or(usize::MAX);
                 match ids.iter().position(|&id| id as usize >= vocabulary) {
                     Some(position) => Err(EngineError::Token { id: ids[position], position, vocabulary }),
                     None => Ok((1, ids.len())),
@@ -232,7 +232,7 @@ impl Tower {
     /// Multiply-adds of convolutions and matrix products for an input of this shape.
     pub fn multiply_adds(&self, height: usize, width: usize) -> Option<u64> {
         let shapes = self.graph.shapes(height, width)?;
-        Some(self.graph.multiply_adds(&shapes).iter().sum())
+        Some(self.graph.multiply_adds(&shapes).into_iter().fold(0, u64::saturating_add))
     }
 
     /// The causal rule: whether features depend on no token behind the end mark.

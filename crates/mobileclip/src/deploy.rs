@@ -1,10 +1,10 @@
 //! The deploy file: one safetensors file with both towers' fused graphs in its metadata, mapped and not read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use half::{bf16, f16};
-use mobileclip_arch::{Preprocess, Tower, Variant, Weights};
+use mobileclip_arch::{Preprocess, Shape, Tower, Variant, Weights};
 use mobileclip_checkpoint::{Checkpoint, FloatType, TensorFile};
 use mobileclip_graph::{Graph, Value};
 use safetensors::Dtype;
@@ -42,9 +42,20 @@ impl Header {
         let variant = Variant::parse(entry("variant")?).map_err(|e| fail(e.to_string()))?;
         let json = |key: &str, e: serde_json::Error| fail(format!("`{key}`: {e}"));
         let preprocess = serde_json::from_str(entry("preprocess")?).map_err(|e| json("preprocess", e))?;
-        let graph = |key: &str| -> Result<Graph> {
+        let mut used = HashSet::new();
+        let mut graph = |key: &str| -> Result<Graph> {
             let mut graph: Graph = serde_json::from_str(entry(key)?).map_err(|e| json(key, e))?;
             graph.check().map_err(|e| fail(format!("`{key}`: {e}")))?;
+            if !graph.taps.is_empty() {
+                return Err(fail(format!("`{key}`: outputs of inner nodes are not kept in such files")));
+            }
+            let input = variant.input(graph.tower);
+            let shapes = graph.shapes(input.height, input.width);
+            let output = shapes.map(|shapes| shapes[graph.output]);
+            let expected = Shape::new(variant.embed_dim, 1, 1);
+            if output != Some(expected) {
+                return Err(fail(format!("`{key}` should give {expected:?}, gives {output:?}")));
+            }
             let channels = graph.channels();
             for (node, channels) in graph.nodes.iter_mut().zip(channels) {
                 for (leaf, value, shape) in node.op.constants_mut(channels) {
@@ -55,6 +66,10 @@ impl Header {
                     let found = file.get(name).map(|view| view.shape().to_vec());
                     if found.as_ref() != Some(&shape) {
                         return Err(fail(format!("`{name}` should have shape {shape:?}, found {found:?}")));
+                    }
+                    // Each constant is packed: one tensor for thousands of nodes would be a small file of huge needs.
+                    if !used.insert(name.clone()) {
+                        return Err(fail(format!("`{name}` is used twice")));
                     }
                 }
             }

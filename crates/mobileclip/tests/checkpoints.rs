@@ -110,6 +110,44 @@ fn a_damaged_deploy_file_is_an_error_or_still_right() {
     }
 }
 
+/// A deploy file of the nano toy, one tower's graph changed.
+fn deploy_with(folder: &std::path::Path, change: impl Fn(&mut serde_json::Value)) -> std::path::PathBuf {
+    let path = folder.join("made_up.safetensors");
+    let from = golden::path("checkpoints/f32.safetensors");
+    write_deploy(&open_checkpoint(&from, Some(&toy("nano4"))).unwrap(), &path, FloatType::F32).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..end]).unwrap();
+    let text = &mut header["__metadata__"]["image"];
+    let mut graph = serde_json::from_str(text.as_str().unwrap()).unwrap();
+    change(&mut graph);
+    *text = graph.to_string().into();
+    let header = header.to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    std::fs::write(&path, [&length[..], header.as_bytes(), &bytes[end..]].concat()).unwrap();
+    path
+}
+
+#[test]
+fn made_up_deploy_files_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |change: &dyn Fn(&mut serde_json::Value)| {
+        Model::open(&deploy_with(folder.path(), change), &LoadOptions::default()).map(|_| ())
+    };
+    open(&|_| ()).unwrap();
+    let error = |change: &dyn Fn(&mut serde_json::Value)| open(change).unwrap_err().to_string();
+    let shared = error(&|graph| {
+        // Each constant is packed: a small file could ask for any amount of memory.
+        let node = graph["nodes"][1].clone();
+        graph["nodes"].as_array_mut().unwrap().push(node);
+    });
+    assert!(shared.contains("`image.1.weight` is used twice"), "{shared}");
+    let tapped = error(&|graph| graph["taps"] = serde_json::json!([["x", 1]]));
+    assert!(tapped.contains("inner nodes"), "{tapped}");
+    let cut = error(&|graph| graph["output"] = 1.into());
+    assert!(cut.contains("`image` should give"), "{cut}");
+}
+
 #[test]
 fn not_finite_weights_are_an_error_that_names_file_and_tensor() {
     let folder = tempfile::tempdir().unwrap();

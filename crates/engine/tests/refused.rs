@@ -97,3 +97,10 @@ fn products_of_very_wide_inputs_run() {
     let output = run(nodes, (8, 4), 2).unwrap();
     assert!(output.features.iter().all(|&v| v == 30_000.0), "{:?}", &output.features[..4]);
 }
+
+#[test]
+fn products_beside_depthwise_convolutions_run() {
+    let depthwise = conv(Conv::depthwise(64, 64, (3, 3), 1), 1);
+    let output = run(vec![linear(3, 64, 0), depthwise, linear(64, 128, 1)], (8, 8), 1).unwrap();
+    assert!(output.features.iter().all(|&v| v == 48.0), "{:?}", &output.features[..4]);
+}

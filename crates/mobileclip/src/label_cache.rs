@@ -28,6 +28,15 @@ const EXTENSION: &str = "labels";
 type Key = [u8; KEY_BYTES];
 
 /// A folder of label embeddings.
+///
+/// ```no_run
+/// use mobileclip::{LabelCache, Model};
+///
+/// let model = Model::load("s0.safetensors")?;
+/// let cache = LabelCache::of_user().unwrap_or_else(|| LabelCache::new("labels"));
+/// let labels = cache.embed(&model, &["cat".into(), "dog".into()], &["a photo of a {}".into()])?;
+/// # Ok::<(), mobileclip::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LabelCache {
     folder: PathBuf,

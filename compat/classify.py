@@ -36,7 +36,7 @@ def expected(model, images, templates):
 
 def classified(checkpoint, paths, templates, threads):
     """[photos, labels] as the binary prints them, after checking that every line is in order."""
-    command = [BINARY, "classify", "--model", checkpoint, "--labels", ",".join(LABELS), "--json", "--no-exif", "--quiet"]
+    command = [BINARY, "classify", "--model", checkpoint, "--labels", ",".join(LABELS), "--json", "--no-exif", "--no-cache", "--quiet"]
     command += ["--threads", threads, *(word for template in templates for word in ("--template", template)), *paths]
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True)
     rows = []

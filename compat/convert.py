@@ -44,8 +44,14 @@ def rounded(model, dtype):
 
 
 def steps(transform):
-    """What the preprocessing does; functions by their name, since their address says nothing."""
-    return [getattr(step, "__name__", None) or repr(step) for step in transform.transforms]
+    """What the preprocessing does: mean and std as the f32 that they become, functions by their name."""
+    said = []
+    for step in transform.transforms:
+        if hasattr(step, "mean"):
+            said.append(("normalize", torch.tensor(step.mean).tolist(), torch.tensor(step.std).tolist()))
+        else:
+            said.append(getattr(step, "__name__", None) or repr(step))
+    return said
 
 
 def accepted(reference, checkpoint, scratch, name, dtype):

@@ -91,7 +91,7 @@ impl Header {
 /// Matrices and kernels are stored as `float`; biases, norms and scales stay f32.
 ///
 /// # Errors
-/// If the checkpoint is damaged or the file cannot be written.
+/// If the checkpoint is damaged, a weight is too large for `float`, or the file cannot be written.
 pub fn write_deploy(checkpoint: &Checkpoint, path: &Path, float: FloatType) -> Result<()> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     let (tensors, metadata) = checkpoint.with_weights(|weights| {
@@ -102,7 +102,7 @@ pub fn write_deploy(checkpoint: &Checkpoint, path: &Path, float: FloatType) -> R
         };
         let (image, text) = (graph(Tower::Image), graph(Tower::Text));
         let scale = weights.f32("logit_scale").into_owned();
-        tensors.insert("logit_scale".to_owned(), Stored::new(vec![1], &scale, FloatType::F32));
+        tensors.insert("logit_scale".to_owned(), Stored::new(vec![1], &scale, FloatType::F32, &[]));
         let metadata = [
             ("format", FORMAT.to_owned()),
             ("version", VERSION.to_owned()),
@@ -114,6 +114,9 @@ pub fn write_deploy(checkpoint: &Checkpoint, path: &Path, float: FloatType) -> R
         let metadata: HashMap<String, String> = metadata.map(|(k, v)| (k.to_owned(), v)).into();
         (tensors, metadata)
     })?;
+    if let Some(made_from) = tensors.values().find_map(|stored| stored.too_large.clone()) {
+        return Err(Error::TooLarge { path: checkpoint.file().path().to_path_buf(), made_from });
+    }
     let views: Vec<(String, TensorView)> = tensors
         .iter()
         .map(|(name, stored)| {
@@ -140,10 +143,17 @@ struct Stored {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
+    /// What it was made from, if a value does not fit the type.
+    too_large: Option<String>,
 }
 
 impl Stored {
-    fn new(shape: Vec<usize>, values: &[f32], float: FloatType) -> Self {
+    fn new(shape: Vec<usize>, values: &[f32], float: FloatType, made_from: &[String]) -> Self {
+        let is_too_large = match float {
+            FloatType::F16 => values.iter().any(|&v| f16::from_f32(v).is_infinite()),
+            FloatType::F32 | FloatType::Bf16 => false,
+        };
+        let too_large = is_too_large.then(|| made_from.join(" + "));
         let (dtype, bytes) = match float {
             FloatType::F32 => (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
             FloatType::F16 => {
@@ -153,7 +163,7 @@ impl Stored {
                 (Dtype::BF16, values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect())
             }
         };
-        Self { dtype, shape, bytes }
+        Self { dtype, shape, bytes, too_large }
     }
 }
 
@@ -170,7 +180,8 @@ fn store(
         for (leaf, value, shape) in node.op.constants_mut(channels[id]) {
             let float = if shape.len() > 1 { float } else { FloatType::F32 };
             let name = format!("{tower}.{id}.{leaf}");
-            tensors.insert(name.clone(), Stored::new(shape, &value.f32(weights), float));
+            let stored = Stored::new(shape, &value.f32(weights), float, &node.names);
+            tensors.insert(name.clone(), stored);
             *value = Value::Stored(name);
         }
     }

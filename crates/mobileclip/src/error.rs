@@ -42,6 +42,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A weight that half precision cannot hold.
+    #[error("{path}: `{made_from}` holds values beyond 65504, the largest of f16; write bf16 or f32")]
+    TooLarge {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The canonical names of what the weight was folded from.
+        made_from: String,
+    },
     /// A file could not be written.
     #[error("{path}: {source}")]
     Io {

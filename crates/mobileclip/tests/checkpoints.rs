@@ -149,15 +149,33 @@ fn made_up_deploy_files_are_errors() {
 }
 
 #[test]
-fn not_finite_weights_are_an_error_that_names_file_and_tensor() {
+fn a_weight_too_large_for_f16_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.safetensors");
+    std::fs::write(&path, with_value("text.text_projection", 1e6)).unwrap();
+    let checkpoint = open_checkpoint(&path, Some(&toy("nano4"))).unwrap();
+    let deploy = folder.path().join("deploy.safetensors");
+    let error = write_deploy(&checkpoint, &deploy, FloatType::F16).unwrap_err().to_string();
+    assert!(error.contains("large.safetensors") && error.contains("text.text_projection"), "{error}");
+    assert!(!deploy.exists());
+    write_deploy(&checkpoint, &deploy, FloatType::Bf16).unwrap();
+}
+
+/// `f32.safetensors` with another first value in a tensor.
+fn with_value(tensor: &str, value: f32) -> Vec<u8> {
     let mut bytes = std::fs::read(golden::path("checkpoints/f32.safetensors")).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let entries: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-    let start = entries["text.ln_final.bias"]["data_offsets"][0].as_u64().unwrap() as usize;
-    bytes[8 + header + start..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let start = entries[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[8 + header + start..][..4].copy_from_slice(&value.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn not_finite_weights_are_an_error_that_names_file_and_tensor() {
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nan.safetensors");
-    std::fs::write(&path, bytes).unwrap();
+    std::fs::write(&path, with_value("text.ln_final.bias", f32::NAN)).unwrap();
     let model = Model::open(&path, &options("nano4")).unwrap();
     let error = model.token_features(&[62, 5, 17, 33, 63, 0, 0, 0]).unwrap_err().to_string();
     assert!(error.contains("nan.safetensors") && error.contains("text.ln_final.bias"), "{error}");

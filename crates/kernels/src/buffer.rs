@@ -3,10 +3,9 @@
 use crate::simd::LANES;
 use std::ops::{Deref, DerefMut};
 
-/// One cache line, and one vector.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; LANES]);
+/// Buffers of at least so many bytes ask for huge pages: weights are touched once from end to end, and a fault for every
+/// 4 KiB of them costs as much as packing.
+const HUGE_FROM: usize = 4 << 20;
 
 /// Zeroed f32 on a 64-byte boundary: vectors that cross cache lines would cost an AVX-512 kernel half of its loads.
 ///
@@ -16,16 +15,53 @@ struct Line([f32; LANES]);
 /// assert_eq!(b.len(), 17);
 /// assert_eq!(b.as_ptr() as usize % 64, 0);
 /// ```
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Buffer {
-    lines: Vec<Line>,
+    /// Up to a line longer than asked for, so that there is an aligned start in it.
+    values: Vec<f32>,
+    start: usize,
     len: usize,
 }
 
 impl Buffer {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Buffer {
-        Buffer { lines: vec![Line([0.0; LANES]); len.div_ceil(LANES)], len }
+        if len == 0 {
+            return Buffer::default();
+        }
+        // Zeros of the system's own: its pages are not touched before they are used.
+        let mut values = vec![0.0f32; len + LANES];
+        ask_for_huge_pages(&mut values);
+        let line = LANES * size_of::<f32>();
+        let misaligned = values.as_ptr() as usize % line;
+        let start = if misaligned == 0 { 0 } else { (line - misaligned) / size_of::<f32>() };
+        Buffer { values, start, len }
+    }
+}
+
+/// A hint: where it is refused or unknown, pages stay small.
+fn ask_for_huge_pages(values: &mut [f32]) {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    {
+        const PAGE: usize = 4096;
+        const MADV_HUGEPAGE: i32 = 14;
+        unsafe extern "C" {
+            fn madvise(address: *mut std::ffi::c_void, len: usize, advice: i32) -> i32;
+        }
+        let bytes = size_of_val(values);
+        let address = values.as_mut_ptr().cast::<u8>();
+        let skip = (PAGE - address as usize % PAGE) % PAGE;
+        if bytes >= HUGE_FROM {
+            // SAFETY: the range lies inside `values`, and the advice changes how it is backed, not what it holds.
+            unsafe { madvise(address.add(skip).cast(), (bytes - skip) / PAGE * PAGE, MADV_HUGEPAGE) };
+        }
+    }
+}
+
+impl Clone for Buffer {
+    /// Aligned anew: a copied vector may lie elsewhere.
+    fn clone(&self) -> Buffer {
+        Buffer::from(&**self)
     }
 }
 
@@ -40,15 +76,13 @@ impl From<&[f32]> for Buffer {
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: `lines` holds at least `len` f32 in one piece (`Line` is 16 f32 without padding).
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.values[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as in `deref`, and `self` is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        &mut self.values[self.start..self.start + self.len]
     }
 }
 

@@ -11,6 +11,10 @@ use mobileclip_testing::toys::{TOYS, toy};
 /// Both sides compute in double precision; the goldens are stored with nine digits.
 const TOLERANCE: f64 = 1e-7;
 
+/// At another resolution a table of positions is resampled first, which the reference implementations do at load time and
+/// round to single precision (5.4e-7 in L-14 at 280).
+const RESAMPLED_TOLERANCE: f64 = 2e-6;
+
 fn canonical_toys() -> impl Iterator<Item = (&'static str, Variant)> {
     TOYS.iter().map(|&name| (name, toy(name))).filter(|(_, v)| v.dialect == Dialect::OpenClip)
 }
@@ -180,7 +184,7 @@ fn resolutions(wanted: impl Fn(&str, (usize, usize)) -> bool) {
         let expected = numbers(&case["features"]["values"]);
         let step = if got.len() < 32 { 1 } else { got.len() / 32 };
         let sampled: Vec<f64> = (0..expected.len()).map(|i| got[i * step]).collect();
-        assert_close(key, &sampled, &expected, TOLERANCE);
+        assert_close(key, &sampled, &expected, RESAMPLED_TOLERANCE);
         checked += 1;
     }
     assert!(checked > 2, "only {checked} cases");

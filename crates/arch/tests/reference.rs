@@ -155,7 +155,7 @@ fn other_resolutions_give_the_golden_features() {
 }
 
 #[test]
-#[ignore = "the full list in double precision takes about an hour"]
+#[ignore = "some five minutes in double precision"]
 fn all_other_resolutions_give_the_golden_features() {
     resolutions(|_, _| true);
 }
@@ -196,7 +196,7 @@ fn s0_gives_the_golden_features() {
 }
 
 #[test]
-#[ignore = "double precision: minutes for each variant, 8 GB for ViT-H-14"]
+#[ignore = "some ten minutes in double precision, 8 GB for ViT-H-14"]
 fn every_variant_gives_the_golden_features() {
     for variant in mobileclip_arch::variants() {
         let stored = golden::path(&format!("models/{}.safetensors", variant.name)).exists();

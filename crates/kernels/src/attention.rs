@@ -3,6 +3,8 @@
 //! For each head, keys are transposed and values regrouped into the panels of a product; then some queries at a time (as
 //! many as a register tile has rows) get their scores, softmax and weighted sum. Only these queries' scores ever exist.
 
+mod gradient;
+
 use crate::activation::exp;
 use crate::gemm::tile::multiply;
 use crate::isa::{Isa, Kernel};
@@ -289,7 +291,7 @@ impl<const R: usize, const W: usize> Kernel for Queries<R, W> {
             let mut factor = [0.0; R];
             for r in 0..R {
                 let seen = if h.is_causal { self.start + r + 1 } else { h.tokens };
-                factor[r] = self.softmax(s, h.scores.add(r * LANES), seen, score_blocks);
+                factor[r] = softmax(s, h.scores.add(r * LANES), R * LANES, seen, score_blocks);
             }
             let mut first = 0;
             while first < h.blocks {
@@ -331,45 +333,6 @@ impl<const R: usize, const W: usize> Queries<R, W> {
         }
     }
 
-    /// Turns a row of `seen` scores into exponentials (zeros beyond) and returns 1 / their sum.
-    ///
-    /// # Safety
-    /// `row` has `blocks` vectors, R vectors apart; 0 < seen <= 16 blocks.
-    #[inline(always)]
-    unsafe fn softmax<S: Simd>(&self, s: S, row: *mut f32, seen: usize, blocks: usize) -> f32 {
-        let (full, tail) = (seen / LANES, seen % LANES);
-        let step = R * LANES;
-        // SAFETY: by the caller.
-        unsafe {
-            let lowest = s.splat(f32::NEG_INFINITY);
-            let mut largest = lowest;
-            for b in 0..full {
-                largest = s.max(largest, s.load(row.add(b * step)));
-            }
-            if tail > 0 {
-                largest = s.max(largest, s.first(tail, s.load(row.add(full * step)), lowest));
-            }
-            let largest = s.splat(s.max_lane(largest));
-            let mut sum = s.zero();
-            for b in 0..full {
-                let p = row.add(b * step);
-                let e = exp(s, s.sub(s.load(p), largest));
-                sum = s.add(sum, e);
-                s.store(p, e);
-            }
-            if tail > 0 {
-                let p = row.add(full * step);
-                let e = s.first(tail, exp(s, s.sub(s.load(p), largest)), s.zero());
-                sum = s.add(sum, e);
-                s.store(p, e);
-            }
-            for b in seen.div_ceil(LANES)..blocks {
-                s.store(row.add(b * step), s.zero());
-            }
-            1.0 / s.sum(sum)
-        }
-    }
-
     /// Sums N blocks of values by the scores.
     ///
     /// # Safety
@@ -398,5 +361,43 @@ impl<const R: usize, const W: usize> Queries<R, W> {
                 }
             }
         }
+    }
+}
+
+/// Turns a row of `seen` scores into exponentials (zeros beyond) and returns 1 / their sum.
+///
+/// # Safety
+/// `row` has `blocks` vectors, `step` f32 apart; 0 < seen <= 16 blocks.
+#[inline(always)]
+unsafe fn softmax<S: Simd>(s: S, row: *mut f32, step: usize, seen: usize, blocks: usize) -> f32 {
+    let (full, tail) = (seen / LANES, seen % LANES);
+    // SAFETY: by the caller.
+    unsafe {
+        let lowest = s.splat(f32::NEG_INFINITY);
+        let mut largest = lowest;
+        for b in 0..full {
+            largest = s.max(largest, s.load(row.add(b * step)));
+        }
+        if tail > 0 {
+            largest = s.max(largest, s.first(tail, s.load(row.add(full * step)), lowest));
+        }
+        let largest = s.splat(s.max_lane(largest));
+        let mut sum = s.zero();
+        for b in 0..full {
+            let p = row.add(b * step);
+            let e = exp(s, s.sub(s.load(p), largest));
+            sum = s.add(sum, e);
+            s.store(p, e);
+        }
+        if tail > 0 {
+            let p = row.add(full * step);
+            let e = s.first(tail, exp(s, s.sub(s.load(p), largest)), s.zero());
+            sum = s.add(sum, e);
+            s.store(p, e);
+        }
+        for b in seen.div_ceil(LANES)..blocks {
+            s.store(row.add(b * step), s.zero());
+        }
+        1.0 / s.sum(sum)
     }
 }

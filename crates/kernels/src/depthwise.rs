@@ -3,6 +3,10 @@
 //! The input has a border of zeros at least as wide as the padding, so no kernel asks where the edge is. Each output
 //! element is one chain of multiply-adds in a fixed order: bits do not depend on how rows are divided.
 
+mod gradient;
+
+pub use gradient::{depthwise_weight_gradient, spread, sum_pairs};
+
 use crate::activation::{Activation, Function, with_activation};
 use crate::buffer::Buffer;
 use crate::isa::{Isa, Kernel};
@@ -95,13 +99,37 @@ impl Depthwise {
         blocks: Range<usize>,
         first_row: usize,
         activation: Activation,
+        out: MapMut<'_>,
+    ) {
+        let in_blocks = self.shape.channels.div_ceil(self.shape.multiplier).div_ceil(LANES);
+        assert_eq!(input.blocks(), in_blocks, "blocks of the input");
+        self.run_blocks(input, 0, blocks, first_row, activation, out);
+    }
+
+    /// Computes one block of a sample from the one block of the input that it reads: that of [`Depthwise::run`]'s input
+    /// which has the number `block / multiplier`.
+    ///
+    /// # Panics
+    /// If shapes do not fit each other.
+    pub fn run_block(&self, input: MapRef<'_>, block: usize, out: MapMut<'_>) {
+        assert_eq!(input.blocks(), 1, "blocks of the input");
+        let first = block / self.shape.multiplier;
+        self.run_blocks(input, first, block..block + 1, 0, Activation::None, out);
+    }
+
+    /// `first_in_block`: which of the input's blocks the view's first one is.
+    fn run_blocks(
+        &self,
+        input: MapRef<'_>,
+        first_in_block: usize,
+        blocks: Range<usize>,
+        first_row: usize,
+        activation: Activation,
         mut out: MapMut<'_>,
     ) {
         let shape = &self.shape;
         let (from, to) = (input.map(), out.map());
         let [out_height, out_width] = shape.output(from.height, from.width);
-        let in_blocks = shape.channels.div_ceil(shape.multiplier).div_ceil(LANES);
-        assert_eq!(input.blocks(), in_blocks, "blocks of the input");
         assert_eq!(input.pixels(), from.pixels(), "the input must be the whole map");
         assert!(
             from.border_y >= shape.padding[0] && from.border_x >= shape.padding[1],
@@ -127,7 +155,7 @@ impl Depthwise {
         let top = first_row * shape.stride + from.border_y - shape.padding[0];
         let first = top * from.row_stride() + (from.border_x - shape.padding[1]) * LANES;
         for (i, block) in blocks.enumerate() {
-            let in_block = block / shape.multiplier;
+            let in_block = block / shape.multiplier - first_in_block;
             // SAFETY: the first window starts inside the bordered plane, the output block is one of the view's.
             let (x, o) = unsafe {
                 (

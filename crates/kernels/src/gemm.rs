@@ -5,6 +5,7 @@
 //! may divide either. Each output element is one chain of multiply-adds over rising k whatever tile it falls into: bits do
 //! not depend on how calls are divided. (Winograd panels combine two rows of a call: there, fix the pixel ranges.)
 
+pub(crate) mod gradient;
 mod pack;
 pub(crate) mod rows;
 pub(crate) mod tile;
@@ -83,7 +84,23 @@ impl PackedGemm {
         let widest = isa.shape().blocks;
         let mut panels = Panels::default();
         panels.plain(n.div_ceil(LANES), widest, k);
-        panels.pack(isa, n, k, weights, bias)
+        panels.pack(isa, Source { n, k, weights, is_transposed: false }, bias)
+    }
+
+    /// Packs row-major weights `[k][n]`: the product with the transpose, as the gradient of a linear layer's input needs it.
+    ///
+    /// # Panics
+    /// As [`PackedGemm::pack`].
+    pub fn pack_transposed(
+        isa: Isa,
+        n: usize,
+        k: usize,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+    ) -> PackedGemm {
+        let mut panels = Panels::default();
+        panels.plain(n.div_ceil(LANES), isa.shape().blocks, k);
+        panels.pack(isa, Source { n, k, weights, is_transposed: true }, bias)
     }
 
     /// Packs with one Strassen-Winograd level: 7 multiplications where there were 8, for 1.75 times the memory and errors
@@ -99,7 +116,7 @@ impl PackedGemm {
         let widest = isa.shape().blocks;
         let mut panels = Panels::default();
         panels.winograd(n.div_ceil(LANES), widest, k);
-        panels.pack(isa, n, k, weights, bias)
+        panels.pack(isa, Source { n, k, weights, is_transposed: false }, bias)
     }
 
     /// Output channels.
@@ -219,8 +236,9 @@ impl Panels {
         self.plain(left, widest, k);
     }
 
-    fn pack(self, isa: Isa, n: usize, k: usize, weights: &[f32], bias: Option<&[f32]>) -> PackedGemm {
-        assert_eq!(Some(weights.len()), n.checked_mul(k), "weights of {n} x {k}");
+    fn pack(self, isa: Isa, source: Source<'_>, bias: Option<&[f32]>) -> PackedGemm {
+        let (n, k) = (source.n, source.k);
+        assert_eq!(Some(source.weights.len()), n.checked_mul(k), "weights of {n} x {k}");
         let mut packed = PackedGemm {
             isa,
             n,
@@ -234,7 +252,6 @@ impl Panels {
             assert_eq!(bias.len(), n, "bias of {n} outputs");
             packed.bias[..n].copy_from_slice(bias);
         }
-        let source = Source { n, k, weights };
         for panel in &packed.panels {
             let out = &mut packed.weights[panel.offset..];
             match panel.form {

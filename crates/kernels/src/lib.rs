@@ -5,6 +5,9 @@
 //!   [`MapMut`] are views of a part of one, [`Tiles`] and [`Chunks`] hand parts to the threads of a [`Pool`].
 //! - Weights are packed once for an instruction set: [`PackedGemm`], [`PackedConv`], [`Depthwise`], [`LayerNorm`].
 //!   [`Attention`] has none; element-wise functions are [`activate`], [`add`], [`scale_channels`], [`mean`], …
+//! - Gradients for training: [`WeightGradient`], [`depthwise_weight_gradient`] (whose input's gradient is a convolution again:
+//!   [`spread`], [`sum_pairs`]), [`LayerNorm::gradient`], [`Attention::gradient`], [`activate_gradient`], the sums and [`blend`]s
+//!   of channels that BatchNorm is made of, and the optimiser's [`AdamW`].
 //! - [`jpeg`] has the inner loops of the decoder.
 //!
 //! Every public function is safe: it checks the shapes once, before the loops. Bits never depend on how the work is divided
@@ -13,6 +16,7 @@
 mod activation;
 mod attention;
 mod buffer;
+mod channels;
 mod conv;
 mod depthwise;
 mod gemm;
@@ -20,6 +24,7 @@ mod isa;
 pub mod jpeg;
 mod map;
 mod norm;
+mod optimiser;
 mod peak;
 mod pointwise;
 mod pool;
@@ -31,12 +36,15 @@ mod tiles;
 pub use activation::Activation;
 pub use attention::Attention;
 pub use buffer::Buffer;
+pub use channels::{Centered, Term, activate_gradient, add_products, add_sums, blend, moments};
 pub use conv::{ConvInput, ConvShape, PackedConv};
-pub use depthwise::{Depthwise, DepthwiseShape};
+pub use depthwise::{Depthwise, DepthwiseShape, depthwise_weight_gradient, spread, sum_pairs};
+pub use gemm::gradient::WeightGradient;
 pub use gemm::{PackedGemm, Residual};
 pub use isa::Isa;
 pub use map::{Map, MapMut, MapRef};
 pub use norm::LayerNorm;
+pub use optimiser::{AdamW, sum_of_squares};
 pub use peak::peak_gflops;
 pub use pointwise::{activate, add, add_assign, copy, mean, scale_channels, scale_channels_in_place};
 pub use pool::Pool;

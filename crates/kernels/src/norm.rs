@@ -57,6 +57,155 @@ impl LayerNorm {
     }
 }
 
+impl LayerNorm {
+    /// The gradients for `x`, the input of [`LayerNorm::run`]: `dx` in the output (which may hold `dy` before the call, if
+    /// that is `None`), and sums over the view's pixels added to `dweight` and `dbias`.
+    ///
+    /// # Panics
+    /// If shapes do not fit each other; `dweight` and `dbias` have 16 numbers for each block.
+    pub fn gradient(
+        &self,
+        x: MapRef<'_>,
+        dy: Option<MapRef<'_>>,
+        mut dx: MapMut<'_>,
+        dweight: &mut [f32],
+        dbias: &mut [f32],
+    ) {
+        let blocks = self.channels.div_ceil(LANES);
+        for view in [Some(x), dy].into_iter().flatten() {
+            assert_eq!((view.blocks(), view.pixels()), (dx.blocks(), dx.pixels()), "shapes of the views");
+        }
+        assert_eq!(dx.blocks(), blocks, "blocks");
+        assert_eq!(
+            (dweight.len(), dbias.len()),
+            (blocks * LANES, blocks * LANES),
+            "one sum for each channel"
+        );
+        let mut i = 0;
+        while i < x.pixels() {
+            let n = x.run_length(i).min(dx.run_length(i)).min(dy.map_or(usize::MAX, |m| m.run_length(i)));
+            let out = dx.plane().wrapping_add(dx.offset_of(i));
+            let place = |m: MapRef<'_>| (m.plane().wrapping_add(m.offset_of(i)), m.map().block_stride());
+            let dx_stride = dx.map().block_stride();
+            let ((x, x_stride), (dy, dy_stride)) =
+                (place(x), dy.map_or((out.cast_const(), dx_stride), place));
+            let job = Gradient {
+                norm: self,
+                x,
+                x_stride,
+                dy,
+                dy_stride,
+                dx: out,
+                dx_stride,
+                pixels: n,
+                dweight: dweight.as_mut_ptr(),
+                dbias: dbias.as_mut_ptr(),
+            };
+            // SAFETY: n pixels from pixel i on are in one piece in all views, the sums have `blocks` vectors.
+            unsafe { self.isa.run(job) };
+            i += n;
+        }
+    }
+}
+
+struct Gradient<'a> {
+    norm: &'a LayerNorm,
+    x: *const f32,
+    x_stride: usize,
+    /// May be `dx`.
+    dy: *const f32,
+    dy_stride: usize,
+    dx: *mut f32,
+    dx_stride: usize,
+    pixels: usize,
+    dweight: *mut f32,
+    dbias: *mut f32,
+}
+
+impl Kernel for Gradient<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let mut i = 0;
+        // SAFETY: by the promise of `LayerNorm::gradient`.
+        unsafe {
+            while i + 4 <= self.pixels {
+                self.some::<S, 4>(s, i * LANES);
+                i += 4;
+            }
+            while i < self.pixels {
+                self.some::<S, 1>(s, i * LANES);
+                i += 1;
+            }
+        }
+    }
+}
+
+impl Gradient<'_> {
+    /// N pixels side by side. With g = weight · dy and the normalised x: `dx = factor (g - mean(g) - x mean(g x))`.
+    ///
+    /// # Safety
+    /// N pixels from offset `at` on exist.
+    #[inline(always)]
+    unsafe fn some<S: Simd, const N: usize>(&self, s: S, at: usize) {
+        let norm = self.norm;
+        let (mean, factor) = {
+            let rows = Rows {
+                norm,
+                x: self.x,
+                x_stride: self.x_stride,
+                out: self.dx,
+                out_stride: self.dx_stride,
+                pixels: self.pixels,
+            };
+            // SAFETY: by the caller.
+            unsafe { rows.statistics::<S, N>(s, at) }
+        };
+        let tail = norm.channels % LANES;
+        let blocks = norm.channels.div_ceil(LANES);
+        // SAFETY: by the caller.
+        unsafe {
+            let mut sum = [s.zero(); N];
+            let mut product = [s.zero(); N];
+            for b in 0..blocks {
+                let w = s.load(norm.weight.as_ptr().add(b * LANES));
+                for i in 0..N {
+                    let mut g = s.mul(s.load(self.dy.add(b * self.dy_stride + at + i * LANES)), w);
+                    if b + 1 == blocks && tail > 0 {
+                        g = s.first(tail, g, s.zero());
+                    }
+                    let d = s.sub(s.load(self.x.add(b * self.x_stride + at + i * LANES)), mean[i]);
+                    sum[i] = s.add(sum[i], g);
+                    product[i] = s.fma(g, s.mul(d, factor[i]), product[i]);
+                }
+            }
+            for i in 0..N {
+                sum[i] = s.splat(s.sum(sum[i]) / norm.channels as f32);
+                product[i] = s.splat(s.sum(product[i]) / norm.channels as f32);
+            }
+            for b in 0..blocks {
+                let w = s.load(norm.weight.as_ptr().add(b * LANES));
+                let (dweight, dbias) = (self.dweight.add(b * LANES), self.dbias.add(b * LANES));
+                let (mut of_weight, mut of_bias) = (s.load(dweight), s.load(dbias));
+                for i in 0..N {
+                    let dy = s.load(self.dy.add(b * self.dy_stride + at + i * LANES));
+                    let d = s.sub(s.load(self.x.add(b * self.x_stride + at + i * LANES)), mean[i]);
+                    let d = s.mul(d, factor[i]);
+                    of_weight = s.fma(dy, d, of_weight);
+                    of_bias = s.add(of_bias, dy);
+                    let mut dx = s.fnma(d, product[i], s.sub(s.mul(dy, w), sum[i]));
+                    dx = s.mul(dx, factor[i]);
+                    if b + 1 == blocks && tail > 0 {
+                        dx = s.first(tail, dx, s.zero());
+                    }
+                    s.store(self.dx.add(b * self.dx_stride + at + i * LANES), dx);
+                }
+                s.store(dweight, of_weight);
+                s.store(dbias, of_bias);
+            }
+        }
+    }
+}
+
 struct Rows<'a> {
     norm: &'a LayerNorm,
     x: *const f32,
@@ -85,12 +234,12 @@ impl Kernel for Rows<'_> {
 }
 
 impl Rows<'_> {
-    /// N pixels side by side; two passes, since one pass would subtract large squares.
+    /// Mean and 1 / deviation of N pixels side by side; two passes, since one would subtract large squares.
     ///
     /// # Safety
     /// N pixels from offset `at` on exist.
     #[inline(always)]
-    unsafe fn some<S: Simd, const N: usize>(&self, s: S, at: usize) {
+    unsafe fn statistics<S: Simd, const N: usize>(&self, s: S, at: usize) -> ([S::V; N], [S::V; N]) {
         let norm = self.norm;
         let (channels, full) = (norm.channels, norm.channels / LANES);
         let tail = channels % LANES;
@@ -131,7 +280,21 @@ impl Rows<'_> {
                 let variance = s.sum(squares[i]) / channels as f32;
                 factor[i] = s.splat(1.0 / (variance + norm.eps).sqrt());
             }
-            for b in 0..full + usize::from(tail > 0) {
+            (mean, factor)
+        }
+    }
+
+    /// N pixels side by side.
+    ///
+    /// # Safety
+    /// N pixels from offset `at` on exist.
+    #[inline(always)]
+    unsafe fn some<S: Simd, const N: usize>(&self, s: S, at: usize) {
+        let norm = self.norm;
+        // SAFETY: by the caller.
+        unsafe {
+            let (mean, factor) = self.statistics::<S, N>(s, at);
+            for b in 0..norm.channels.div_ceil(LANES) {
                 let w = s.load(norm.weight.as_ptr().add(b * LANES));
                 let bias = s.load(norm.bias.as_ptr().add(b * LANES));
                 for i in 0..N {

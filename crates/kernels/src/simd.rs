@@ -41,6 +41,9 @@ pub(crate) trait Simd: Copy {
     /// The smaller; `b` if either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     fn abs(self, a: Self::V) -> Self::V;
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// 1 where a > 0, else 0; 0 for NaN.
+    fn positive(self, a: Self::V) -> Self::V;
     /// Lane i becomes `table[bits of index[i] mod 16]`.
     fn lookup(self, table: &[f32; LANES], index: Self::V) -> Self::V;
     /// Adds (bits of `t`) << 23 to the bits of `p`: multiplies by 2^n where `t` is n + 1.5 * 2^23.

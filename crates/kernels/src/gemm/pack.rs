@@ -4,11 +4,13 @@ use super::winograd::PRODUCTS;
 use crate::isa::{Isa, Kernel};
 use crate::simd::{LANES, Simd};
 
-/// Weights `[n][k]` that read as zero beyond their ends.
+/// Weights that read as zero beyond their ends.
 pub(super) struct Source<'a> {
     pub n: usize,
     pub k: usize,
+    /// `[n][k]`, or `[k][n]` if transposed.
     pub weights: &'a [f32],
+    pub is_transposed: bool,
 }
 
 /// `[k][n]` of a block of k and a block of n.
@@ -32,6 +34,13 @@ impl Source<'_> {
     fn tile<S: Simd>(&self, s: S, n_block: usize, k_block: usize) -> Tile {
         let (n0, k0) = (n_block * LANES, k_block * LANES);
         let mut tile = [[0.0; LANES]; LANES];
+        if self.is_transposed {
+            let n1 = self.n.min(n0 + LANES);
+            for k in k0..self.k.min(k0 + LANES) {
+                tile[k - k0][..n1 - n0].copy_from_slice(&self.weights[k * self.n..][n0..n1]);
+            }
+            return tile;
+        }
         if n0 + LANES <= self.n && k0 + LANES <= self.k {
             let from = self.weights[n0 * self.k + k0..][..(LANES - 1) * self.k + LANES].as_ptr();
             // SAFETY: 16 rows of k from there on, as the slice shows; the tile has 16 x 16.

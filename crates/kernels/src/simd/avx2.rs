@@ -159,6 +159,22 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn sqrt(self, a: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (_mm256_sqrt_ps(a.0), _mm256_sqrt_ps(a.1)) }
+    }
+    #[inline(always)]
+    fn positive(self, a: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe {
+            let (zero, one) = (_mm256_setzero_ps(), _mm256_set1_ps(1.0));
+            (
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a.0, zero), one),
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a.1, zero), one),
+            )
+        }
+    }
+    #[inline(always)]
     fn lookup(self, table: &[f32; LANES], index: Pair) -> Pair {
         // SAFETY: instructions by the token; the table has 16 f32.
         unsafe {

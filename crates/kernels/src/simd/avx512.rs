@@ -84,6 +84,19 @@ impl Simd for Avx512 {
         unsafe { _mm512_abs_ps(a) }
     }
     #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        // SAFETY: instructions by the token.
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    fn positive(self, a: __m512) -> __m512 {
+        // SAFETY: instructions by the token.
+        unsafe {
+            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, _mm512_setzero_ps());
+            _mm512_maskz_mov_ps(above, _mm512_set1_ps(1.0))
+        }
+    }
+    #[inline(always)]
     fn lookup(self, table: &[f32; LANES], index: __m512) -> __m512 {
         // SAFETY: instructions by the token; the table has 16 f32.
         unsafe { _mm512_permutexvar_ps(_mm512_castps_si512(index), _mm512_loadu_ps(table.as_ptr())) }

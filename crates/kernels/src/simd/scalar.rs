@@ -82,6 +82,14 @@ impl Simd for Scalar {
         zip(a, a, |a, _| a.abs())
     }
     #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        zip(a, a, |a, _| a.sqrt())
+    }
+    #[inline(always)]
+    fn positive(self, a: Self::V) -> Self::V {
+        zip(a, a, |a, _| if a > 0.0 { 1.0 } else { 0.0 })
+    }
+    #[inline(always)]
     fn lookup(self, table: &[f32; LANES], index: Self::V) -> Self::V {
         zip(index, index, |i, _| table[i.to_bits() as usize % LANES])
     }

@@ -170,8 +170,9 @@ impl Run<'_> {
         if groups == 1 {
             return self.tasks((1, columns), scratch, |j, scratch| {
                 let range = split.pixels[j]..split.pixels[j + 1];
-                let sums = &mut scratch[..gemm.sums_len(range.len())];
-                gemm.sums(product.x.with_pixels(range), 0..gemm.sums_chunks(), sums);
+                let (sums, chunks) =
+                    (&mut scratch[..gemm.sums_len(range.len())], gemm.sums_chunks(range.len()));
+                gemm.sums(product.x.with_pixels(range), 0..chunks, sums);
                 product.run(sums, 0, j, &block_bounds, tiles.claim(0, j));
             });
         }
@@ -181,7 +182,7 @@ impl Run<'_> {
                 let range = split.pixels[j]..split.pixels[j + 1];
                 let (x, chunk) = (product.x.with_pixels(range.clone()), gemm.sums_chunk(range.len()));
                 let chunks = Chunks::new(&mut sums[starts[j]..starts[j + 1]], chunk);
-                self.tasks((1, gemm.sums_chunks()), &mut [], |i, _| {
+                self.tasks((1, gemm.sums_chunks(range.len())), &mut [], |i, _| {
                     gemm.sums(x, i..i + 1, chunks.claim(i));
                 });
             }

@@ -3,8 +3,8 @@
 //! `cargo run --release -p mobileclip-kernels --example kernels [filter] [isa]`
 //!
 //! One thread. Each line: best and median of 41 runs, in CPU time of the thread where the system tells (so that a busy
-//! machine disturbs less); GFLOP are nominal (2 per multiply-add of the plain product), so a
-//! Winograd level can exceed 100 %. Results are checked in the tests, on awkward shapes.
+//! machine disturbs less). GFLOP are nominal (2 per multiply-add of the plain product) and percentages are of the peak in f32, so
+//! that a Winograd level, bf16 and int8 exceed 100 %; what makes their operands is timed with them. Results are checked in the tests, on awkward shapes.
 
 use mobileclip_kernels::*;
 
@@ -71,20 +71,24 @@ impl Bench {
     }
 
     fn gemm(&self, name: &str, pixels: usize, k: usize, n: usize, activation: Activation, residual: bool) {
-        for winograd in [false, true] {
-            let pack = if winograd { PackedGemm::pack_winograd } else { PackedGemm::pack };
-            let gemm = pack(self.isa, n, k, &ramp(n * k), Some(&ramp(n)));
+        for kind in ["plain", "winograd", "bf16", "int8"] {
+            let (isa, weights, bias) = (self.isa, ramp(n * k), ramp(n));
+            let gemm = match kind {
+                "winograd" => PackedGemm::pack_winograd(isa, n, k, &weights, Some(&bias)),
+                "bf16" => PackedGemm::pack_as(Precision::Bf16, isa, n, k, &weights, Some(&bias)),
+                "int8" => PackedGemm::pack_as(Precision::Int8, isa, n, k, &weights, Some(&bias)),
+                _ => PackedGemm::pack(isa, n, k, &weights, Some(&bias)),
+            };
             let (from, to) = (Map::tokens(k, pixels), Map::tokens(n, pixels));
             let (input, mut out) = (buffer(from), buffer(to));
             let x = MapRef::new(from, &input);
             let mut sums = Buffer::zeroed(gemm.sums_len(pixels));
-            let kind = if winograd { "winograd" } else { "plain" };
             let name = format!(
                 "gemm {name} {pixels}x{k}x{n} {activation:?}{} {kind}",
                 if residual { " +res" } else { "" }
             );
             self.line(&name, 2.0 * (pixels * k * n) as f64, || {
-                gemm.sums(x, 0..gemm.sums_chunks(), &mut sums);
+                gemm.sums(x, 0..gemm.sums_chunks(pixels), &mut sums);
                 let residual = if residual { Residual::InPlace } else { Residual::None };
                 gemm.run(x, &sums, 0..gemm.panels(), activation, residual, MapMut::new(to, &mut out));
             });
@@ -183,7 +187,9 @@ fn main() {
     let filter = arguments.first().cloned().unwrap_or_default();
     let isa = Isa::available().into_iter().rfind(|isa| wanted.is_none_or(|w| isa.name() == w));
     let isa = isa.expect("this processor has that instruction set");
-    println!("{}, peak {:.1} GFLOP/s of one thread", isa.name(), peak_gflops(isa));
+    let [single, bf16, int8] =
+        [Precision::F32, Precision::Bf16, Precision::Int8].map(|p| peak_gflops_of(isa, p));
+    println!("{}, peak of one thread {single:.1} GFLOP/s; bf16 {bf16:.1}, int8 {int8:.1}", isa.name());
     let bench = Bench { isa, filter };
     use Activation::{Gelu, None};
     for (name, pixels, k) in

@@ -4,20 +4,28 @@
 //! panels of some blocks of output channels, `[K][16 blocks]` each; a call works on some panels for some pixels, so threads
 //! may divide either. Each output element is one chain of multiply-adds over rising k whatever tile it falls into: bits do
 //! not depend on how calls are divided. (Winograd panels combine two rows of a call: there, fix the pixel ranges.)
+//!
+//! Products of narrow numbers ([`Precision`]) have the same tiles with another instruction in them.
 
+mod bytes;
 pub(crate) mod gradient;
+mod operand;
 mod pack;
+mod pack_narrow;
 pub(crate) mod rows;
 pub(crate) mod tile;
 mod winograd;
 
 use crate::activation::Activation;
 use crate::buffer::Buffer;
-use crate::isa::Isa;
-use crate::map::{MapMut, MapRef};
+use crate::isa::{Isa, Precision};
+use crate::map::{Map, MapMut, MapRef};
 use crate::simd::LANES;
+use bytes::WeightScales;
 use pack::Source;
+use pack_narrow::narrow_len;
 use std::ops::Range;
+use tile::{Bytes, Pairs, Product, Single};
 
 /// What is added after the activation.
 #[derive(Clone, Copy)]
@@ -30,12 +38,25 @@ pub enum Residual<'a> {
     Map(MapRef<'a>),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// `[K][16 width]`
     Plain,
     /// Products of a Strassen-Winograd level, see `winograd`.
     Winograd,
+    /// `[K / 2][16 width]` pairs of bf16.
+    Bf16,
+    /// `[K / 4][16 width]` times four bytes.
+    Bytes,
+}
+
+/// What the calls read instead of the input, see `operand`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operand {
+    Input,
+    Sums,
+    Bf16,
+    Bytes,
 }
 
 /// Some blocks of output channels and where their weights are.
@@ -71,8 +92,11 @@ pub struct PackedGemm {
     k: usize,
     panels: Vec<Panel>,
     bounds: Vec<usize>,
+    operand: Operand,
     weights: Buffer,
     bias: Buffer,
+    /// Of bytes: each output channel's scale, then each one's sum of bytes.
+    scales: Buffer,
 }
 
 impl PackedGemm {
@@ -81,9 +105,8 @@ impl PackedGemm {
     /// # Panics
     /// If a length is not what `n` and `k` say.
     pub fn pack(isa: Isa, n: usize, k: usize, weights: &[f32], bias: Option<&[f32]>) -> PackedGemm {
-        let widest = isa.shape().blocks;
         let mut panels = Panels::default();
-        panels.plain(n.div_ceil(LANES), widest, k);
+        panels.plain(Form::Plain, n.div_ceil(LANES), isa.shape().blocks, k);
         panels.pack(isa, Source { n, k, weights, is_transposed: false }, bias)
     }
 
@@ -99,9 +122,35 @@ impl PackedGemm {
         bias: Option<&[f32]>,
     ) -> PackedGemm {
         let mut panels = Panels::default();
-        panels.plain(n.div_ceil(LANES), isa.shape().blocks, k);
+        panels.plain(Form::Plain, n.div_ceil(LANES), isa.shape().blocks, k);
         panels.pack(isa, Source { n, k, weights, is_transposed: true }, bias)
     }
+
+    /// Packs for products of some precision. Each call on narrow numbers needs them, see [`PackedGemm::sums`].
+    ///
+    /// # Panics
+    /// As [`PackedGemm::pack`], and if sums of `k` products of bytes could overflow, see [`PackedGemm::LARGEST_INT8_K`].
+    pub fn pack_as(
+        precision: Precision,
+        isa: Isa,
+        n: usize,
+        k: usize,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+    ) -> PackedGemm {
+        let form = match precision {
+            Precision::F32 => return PackedGemm::pack(isa, n, k, weights, bias),
+            Precision::Bf16 => Form::Bf16,
+            Precision::Int8 => Form::Bytes,
+        };
+        assert!(precision != Precision::Int8 || k <= Self::LARGEST_INT8_K, "{k} products of bytes");
+        let mut panels = Panels::default();
+        panels.plain(form, n.div_ceil(LANES), isa.dot_shape().blocks, k);
+        panels.pack(isa, Source { n, k, weights, is_transposed: false }, bias)
+    }
+
+    /// The most input channels of products of bytes: sums of 255 * 127 stay below 2^31.
+    pub const LARGEST_INT8_K: usize = (i32::MAX / (255 * 127)) as usize;
 
     /// Packs with one Strassen-Winograd level: 7 multiplications where there were 8, for 1.75 times the memory and errors
     /// about 1.5 times as large.
@@ -131,7 +180,7 @@ impl PackedGemm {
 
     /// f32 of weights and bias as packed.
     pub fn packed_len(&self) -> usize {
-        self.weights.len() + self.bias.len()
+        self.weights.len() + self.bias.len() + self.scales.len()
     }
 
     /// Panels, the unit in which output channels can be divided.
@@ -147,7 +196,7 @@ impl PackedGemm {
     /// Multiplies, for all pixels of the views.
     ///
     /// * `input`: blocks ceil(k / 16); lanes beyond k are multiplied by zero, so they must be finite.
-    /// * `sums`: from [`PackedGemm::sums`] for this very input if packed by [`PackedGemm::pack_winograd`], else empty.
+    /// * `sums`: from [`PackedGemm::sums`] for this very input; empty if packed by [`PackedGemm::pack`].
     /// * `out`: the blocks of `panels`; channels beyond n become `activation(0)` (+ residual).
     ///
     /// # Panics
@@ -166,17 +215,18 @@ impl PackedGemm {
         assert_eq!(input.blocks(), self.k.div_ceil(LANES), "blocks of the input");
         assert_eq!(out.blocks(), self.bounds[panels.end] - first_block, "blocks of the output");
         assert_eq!(input.pixels(), out.pixels(), "pixels");
-        assert_eq!(sums.len(), self.sums_len(input.pixels()), "length of the sums");
+        assert_eq!(sums.len(), self.sums_len(input.pixels()), "length of the operand");
         if let Residual::Map(r) = residual {
             assert_eq!((r.blocks(), r.pixels()), (out.blocks(), out.pixels()), "shape of the residual");
         }
         if out.pixels() == 0 {
             return;
         }
+        let k_blocks = self.k.div_ceil(LANES);
         for panel in &self.panels[panels] {
             let job = tile::PanelJob {
                 isa: self.isa,
-                k_blocks: self.k.div_ceil(LANES),
+                k_blocks,
                 weights: &self.weights[panel.offset..],
                 bias: &self.bias[panel.block * LANES..],
                 activation,
@@ -184,8 +234,18 @@ impl PackedGemm {
                 block: panel.block - first_block,
             };
             match panel.form {
-                Form::Plain => tile::plain(&job, panel.width, input, out.reborrow()),
+                Form::Plain => tile::plain::<Single>(&job, panel.width, input, out.reborrow()),
                 Form::Winograd => winograd::panel(&job, panel.width, input, sums, out.reborrow()),
+                Form::Bf16 => {
+                    let pairs = Map::tokens(k_blocks.div_ceil(Pairs::NUMBERS) * LANES, input.pixels());
+                    tile::plain::<Pairs>(&job, panel.width, MapRef::new(pairs, sums), out.reborrow());
+                }
+                Form::Bytes => {
+                    let (scales, of_weights) = self.scales.split_at(self.bias.len());
+                    let at = panel.block * LANES;
+                    let scales = WeightScales { scales: &scales[at..], sums: &of_weights[at..] };
+                    bytes::panel(&job, panel.width, scales, sums, out.reborrow());
+                }
             }
         }
     }
@@ -206,17 +266,19 @@ impl Panels {
         let (blocks, len) = match form {
             Form::Plain => (width, k_blocks * LANES * width * LANES),
             Form::Winograd => (2 * width, winograd::panel_len(k_blocks, width)),
+            Form::Bf16 => (width, narrow_len::<Pairs>(k, width)),
+            Form::Bytes => (width, narrow_len::<Bytes>(k, width)),
         };
         self.block += blocks;
         self.offset += len;
     }
 
     /// Panels of `widest` blocks; an odd rest is joined to the last one, whose tile is then 8 x 3.
-    fn plain(&mut self, blocks: usize, widest: usize, k: usize) {
+    fn plain(&mut self, form: Form, blocks: usize, widest: usize, k: usize) {
         let mut left = blocks;
         while left > 0 {
             let width = if widest == 2 && left == 3 { 3 } else { left.min(widest) };
-            self.push(Form::Plain, width, k);
+            self.push(form, width, k);
             left -= width;
         }
     }
@@ -233,19 +295,29 @@ impl Panels {
             self.push(Form::Winograd, width, k);
             left -= 2 * width;
         }
-        self.plain(left, widest, k);
+        self.plain(Form::Plain, left, widest, k);
     }
 
     fn pack(self, isa: Isa, source: Source<'_>, bias: Option<&[f32]>) -> PackedGemm {
         let (n, k) = (source.n, source.k);
         assert_eq!(Some(source.weights.len()), n.checked_mul(k), "weights of {n} x {k}");
+        let has = |form| self.list.iter().any(|p| p.form == form);
+        let operand = match () {
+            () if has(Form::Winograd) => Operand::Sums,
+            () if has(Form::Bf16) => Operand::Bf16,
+            () if has(Form::Bytes) => Operand::Bytes,
+            () => Operand::Input,
+        };
+        let channels = self.block * LANES;
         let mut packed = PackedGemm {
             isa,
             n,
             k,
             bounds: self.list.iter().map(|p| p.block).chain([self.block]).collect(),
+            operand,
             weights: Buffer::zeroed(self.offset),
-            bias: Buffer::zeroed(self.block * LANES),
+            bias: Buffer::zeroed(channels),
+            scales: Buffer::zeroed(if operand == Operand::Bytes { 2 * channels } else { 0 }),
             panels: self.list,
         };
         if let Some(bias) = bias {
@@ -257,6 +329,12 @@ impl Panels {
             match panel.form {
                 Form::Plain => source.pack_plain(isa, panel.block, panel.width, out),
                 Form::Winograd => source.pack_winograd(isa, panel.block, panel.width, out),
+                Form::Bf16 => source.pack_bf16(isa, panel.block, panel.width, out),
+                Form::Bytes => {
+                    let (scales, sums) = packed.scales.split_at_mut(channels);
+                    let at = panel.block * LANES;
+                    source.pack_bytes(isa, panel.block, panel.width, out, &mut scales[at..], &mut sums[at..]);
+                }
             }
         }
         packed

@@ -1,6 +1,8 @@
 //! Which instruction set runs a kernel: a token that only exists where the processor has the instructions.
 
 use crate::simd::Simd;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use crate::simd::avx512;
 use crate::simd::scalar::Scalar;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -9,7 +11,29 @@ enum Kind {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     Avx2,
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    Avx512,
+    Avx512(Dots),
+}
+
+/// What AVX-512 has for products of narrow numbers.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Dots {
+    None,
+    Vnni,
+    /// And VNNI, which every processor with BF16 has.
+    Bf16,
+}
+
+/// What numbers products are made of. Sums, and all that is no product, are f32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// The upper half of an f32: 8 bits of precision.
+    Bf16,
+    /// Bytes: weights with one scale for each output channel, inputs with scale and offset for each pixel.
+    Int8,
 }
 
 /// An instruction set that this processor has.
@@ -38,6 +62,17 @@ impl Isa {
 
     /// Every instruction set of this processor, slowest first.
     pub fn available() -> Vec<Isa> {
+        let mut all = Isa::with_each_extension();
+        // Of the same set with fewer extensions and more, the one with more comes later.
+        all.reverse();
+        all.dedup_by_key(|isa| isa.name());
+        all.reverse();
+        all
+    }
+
+    /// As [`Isa::available`], and AVX-512 also without the extensions that the processor has: for tests of the products of
+    /// narrow numbers.
+    pub fn with_each_extension() -> Vec<Isa> {
         #[allow(unused_mut)]
         let mut all = vec![Isa::scalar()];
         #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -49,7 +84,13 @@ impl Isa {
                     && std::arch::is_x86_feature_detected!("avx512bw")
                     && std::arch::is_x86_feature_detected!("avx512vl")
                 {
-                    all.push(Isa(Kind::Avx512));
+                    all.push(Isa(Kind::Avx512(Dots::None)));
+                    if std::arch::is_x86_feature_detected!("avx512vnni") {
+                        all.push(Isa(Kind::Avx512(Dots::Vnni)));
+                        if std::arch::is_x86_feature_detected!("avx512bf16") {
+                            all.push(Isa(Kind::Avx512(Dots::Bf16)));
+                        }
+                    }
                 }
             }
         }
@@ -63,7 +104,18 @@ impl Isa {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             Kind::Avx2 => "avx2",
             #[cfg(all(target_arch = "x86_64", not(miri)))]
-            Kind::Avx512 => "avx512",
+            Kind::Avx512(_) => "avx512",
+        }
+    }
+
+    /// Whether there are instructions for products of this precision. Where not, other instructions give the same results (but
+    /// for the rounding of sums in bf16), more slowly.
+    pub const fn has(self, precision: Precision) -> bool {
+        match (self.0, precision) {
+            (_, Precision::F32) => true,
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            (Kind::Avx512(Dots::Bf16), _) | (Kind::Avx512(Dots::Vnni), Precision::Int8) => true,
+            _ => false,
         }
     }
 
@@ -80,7 +132,17 @@ impl Isa {
                 #[cfg(all(target_arch = "x86_64", not(miri)))]
                 Kind::Avx2 => run_avx2(kernel),
                 #[cfg(all(target_arch = "x86_64", not(miri)))]
-                Kind::Avx512 => run_avx512(kernel),
+                Kind::Avx512(dots) => {
+                    // A constant condition: other kernels are compiled once for all of them.
+                    if const { !K::DOTS } {
+                        return run_avx512(kernel);
+                    }
+                    match dots {
+                        Dots::None => run_avx512(kernel),
+                        Dots::Vnni => run_avx512_vnni(kernel),
+                        Dots::Bf16 => run_avx512_bf16(kernel),
+                    }
+                }
             }
         }
     }
@@ -93,7 +155,19 @@ impl Isa {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             Kind::Avx2 => crate::simd::avx2::Avx2::SHAPE,
             #[cfg(all(target_arch = "x86_64", not(miri)))]
-            Kind::Avx512 => crate::simd::avx512::Avx512::SHAPE,
+            Kind::Avx512(_) => avx512::Avx512::<{ avx512::PLAIN }>::SHAPE,
+        }
+    }
+
+    /// As [`Isa::shape`], for products of narrow numbers.
+    #[inline]
+    pub(crate) const fn dot_shape(self) -> TileShape {
+        match self.0 {
+            Kind::Scalar => Scalar::DOT_SHAPE,
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Kind::Avx2 => crate::simd::avx2::Avx2::DOT_SHAPE,
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Kind::Avx512(_) => avx512::Avx512::<{ avx512::PLAIN }>::DOT_SHAPE,
         }
     }
 }
@@ -119,6 +193,9 @@ impl TileShape {
 
 /// A kernel, written once over [`Simd`].
 pub(crate) trait Kernel {
+    /// Whether it makes products of narrow numbers: it is then compiled for each extension that has instructions for them.
+    const DOTS: bool = false;
+
     /// The text of the kernel. Implementations are `#[inline(always)]`, else the code that the compiler makes
     /// of them would lack the instruction set of the function that they are called from.
     ///
@@ -148,5 +225,21 @@ pub(crate) unsafe fn run_avx2<K: Kernel>(kernel: K) {
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
 pub(crate) unsafe fn run_avx512<K: Kernel>(kernel: K) {
     // SAFETY: this function's own features; the rest is the caller's promise.
-    unsafe { kernel.run(crate::simd::avx512::Avx512::new()) }
+    unsafe { kernel.run(avx512::Avx512::<{ avx512::PLAIN }>::new()) }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+pub(crate) unsafe fn run_avx512_vnni<K: Kernel>(kernel: K) {
+    // SAFETY: this function's own features; the rest is the caller's promise.
+    unsafe { kernel.run(avx512::Avx512::<{ avx512::VNNI }>::new()) }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+pub(crate) unsafe fn run_avx512_bf16<K: Kernel>(kernel: K) {
+    // SAFETY: this function's own features; the rest is the caller's promise.
+    unsafe { kernel.run(avx512::Avx512::<{ avx512::BF16 }>::new()) }
 }

@@ -3,6 +3,7 @@
 //! - [`Isa`] says which instruction set runs a kernel; it exists only where the processor has it.
 //! - Feature maps and token matrices are blocked, `[ceil(C/16)][pixels][16]`: [`Map`] describes one, [`MapRef`] and
 //!   [`MapMut`] are views of a part of one, [`Tiles`] and [`Chunks`] hand parts to the threads of a [`Pool`].
+//! - Products are of f32, bf16 or bytes ([`Precision`]); sums and everything else are f32.
 //! - Weights are packed once for an instruction set: [`PackedGemm`], [`PackedConv`], [`Depthwise`], [`LayerNorm`].
 //!   [`Attention`] has none; element-wise functions are [`activate`], [`add`], [`scale_channels`], [`mean`], …
 //! - Gradients for training: [`WeightGradient`], [`depthwise_weight_gradient`] (whose input's gradient is a convolution again:
@@ -41,11 +42,11 @@ pub use conv::{ConvInput, ConvShape, PackedConv};
 pub use depthwise::{Depthwise, DepthwiseShape, depthwise_weight_gradient, spread, sum_pairs};
 pub use gemm::gradient::WeightGradient;
 pub use gemm::{PackedGemm, Residual};
-pub use isa::Isa;
+pub use isa::{Isa, Precision};
 pub use map::{Map, MapMut, MapRef};
 pub use norm::LayerNorm;
 pub use optimiser::{AdamW, sum_of_squares};
-pub use peak::peak_gflops;
+pub use peak::{peak_gflops, peak_gflops_of};
 pub use pointwise::{activate, add, add_assign, copy, mean, scale_channels, scale_channels_in_place};
 pub use pool::Pool;
 pub use relayout::{

@@ -68,6 +68,29 @@ pub(crate) trait Simd: Copy {
     /// As [`Kernel::run`].
     unsafe fn call<K: Kernel>(self, kernel: K);
 
+    // Products of narrow numbers. A lane is a carrier of 32 bits: two bf16, four bytes, or an i32. Whoever uses these sets
+    // [`Kernel::DOTS`].
+
+    /// Register tiles that fit the products of narrow numbers.
+    const DOT_SHAPE: TileShape;
+
+    /// Lanes of two bf16 each: a.low * b.low + a.high * b.high + c in f32.
+    fn dot_bf16(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Lanes of four bytes, unsigned in `a`, signed in `b`: the i32 c plus the sum of the four products, exact (modulo 2^32).
+    fn dot_bytes(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Lanes of i32 as f32, rounded to nearest.
+    fn float_of_int(self, v: Self::V) -> Self::V;
+    /// Rounds to nearest even and stores as bf16. NaN stays NaN; subnormal numbers may become zero.
+    ///
+    /// # Safety
+    /// `p` is valid for writing 16 u16.
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::V);
+    /// Rounds numbers of 0 to 255 to nearest even and stores them as bytes; others become some byte.
+    ///
+    /// # Safety
+    /// `p` is valid for writing 16 bytes.
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::V);
+
     #[inline(always)]
     fn zero(self) -> Self::V {
         self.splat(0.0)

@@ -68,7 +68,7 @@ fn sums(gemm: &PackedGemm, x: MapRef<'_>) -> Vec<f32> {
     let mut sums = vec![f32::NAN; gemm.sums_len(x.pixels())];
     let chunk = gemm.sums_chunk(x.pixels());
     // One chunk at a time, last first: their order does not matter.
-    for i in (0..gemm.sums_chunks()).rev() {
+    for i in (0..gemm.sums_chunks(x.pixels())).rev() {
         gemm.sums(x, i..i + 1, &mut sums[i * chunk..(i + 1) * chunk]);
     }
     sums

@@ -30,8 +30,9 @@ impl Source<'_> {
         unsafe { isa.run(Winograd { source: self, block, width, out }) }
     }
 
+    /// A block of k and of n, zero beyond the ends.
     #[inline(always)]
-    fn tile<S: Simd>(&self, s: S, n_block: usize, k_block: usize) -> Tile {
+    pub(super) fn tile<S: Simd>(&self, s: S, n_block: usize, k_block: usize) -> Tile {
         let (n0, k0) = (n_block * LANES, k_block * LANES);
         let mut tile = [[0.0; LANES]; LANES];
         if self.is_transposed {
@@ -75,9 +76,9 @@ impl Kernel for Plain<'_> {
     }
 }
 
-/// Copies a tile to the columns of block w.
+/// Copies rows to the columns of block w.
 #[inline(always)]
-fn put(out: &mut [f32], columns: usize, w: usize, tile: &Tile) {
+pub(super) fn put(out: &mut [f32], columns: usize, w: usize, tile: &[[f32; LANES]]) {
     for (row, out) in tile.iter().zip(out.chunks_exact_mut(columns)) {
         out[w * LANES..][..LANES].copy_from_slice(row);
     }

@@ -2,13 +2,15 @@
 
 use super::Residual;
 use crate::activation::{Activation, Function, with_activation};
-use crate::isa::{Isa, Kernel};
+use crate::isa::{Isa, Kernel, TileShape};
 use crate::map::{MapMut, MapRef};
 use crate::simd::{LANES, Simd};
+use std::marker::PhantomData;
 
 /// What all tiles of a panel share.
 pub(super) struct PanelJob<'a> {
     pub isa: Isa,
+    /// Blocks of 16 input channels.
     pub k_blocks: usize,
     /// The panel's weights, and more.
     pub weights: &'a [f32],
@@ -137,13 +139,64 @@ impl<const W: usize> Kernel for Finish<W> {
     }
 }
 
-/// acc[r][w] += a[r][k] * weights[k][w] for `k_blocks` blocks of 16 k. Per k: W loads, R broadcasts, R W multiply-adds.
+/// What is multiplied and added in one step: one number of each lane, or some narrow ones.
+pub(crate) trait Product: Copy {
+    /// Whether numbers are narrow, see [`Kernel::DOTS`].
+    const DOTS: bool;
+    /// Numbers in a lane.
+    const NUMBERS: usize;
+    fn step<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V;
+
+    /// Tiles of this product.
+    fn shape(isa: Isa) -> TileShape {
+        if Self::DOTS { isa.dot_shape() } else { isa.shape() }
+    }
+}
+
+/// Plain f32.
+#[derive(Clone, Copy)]
+pub(crate) struct Single;
+/// Pairs of bf16.
+#[derive(Clone, Copy)]
+pub(crate) struct Pairs;
+/// Four bytes, sums in i32.
+#[derive(Clone, Copy)]
+pub(crate) struct Bytes;
+
+impl Product for Single {
+    const DOTS: bool = false;
+    const NUMBERS: usize = 1;
+    #[inline(always)]
+    fn step<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
+        s.fma(a, b, c)
+    }
+}
+
+impl Product for Pairs {
+    const DOTS: bool = true;
+    const NUMBERS: usize = 2;
+    #[inline(always)]
+    fn step<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
+        s.dot_bf16(a, b, c)
+    }
+}
+
+impl Product for Bytes {
+    const DOTS: bool = true;
+    const NUMBERS: usize = 4;
+    #[inline(always)]
+    fn step<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
+        s.dot_bytes(a, b, c)
+    }
+}
+
+/// acc[r][w] += a[r][k] * weights[k][w] for `k_blocks` blocks of 16 k. Per lane of k: W loads, R broadcasts, R W products.
 /// `weights` runs on.
 ///
 /// # Safety
-/// `a` is valid for `R` pixels of `k_blocks` blocks `a_stride` apart, `weights` for `k_blocks * 16 * W` vectors.
+/// `a` is valid for `R` pixels of all lanes of k, 16 of them each `a_stride`, `weights` for W vectors for each.
 #[inline(always)]
-pub(crate) unsafe fn multiply<S: Simd, const R: usize, const W: usize>(
+pub(crate) unsafe fn multiply_as<S: Simd, P: Product, const R: usize, const W: usize>(
     s: S,
     acc: &mut [[S::V; W]; R],
     k_blocks: usize,
@@ -155,7 +208,7 @@ pub(crate) unsafe fn multiply<S: Simd, const R: usize, const W: usize>(
     unsafe {
         // One loop, not two nested ones: of those, the compiler unrolls small inner ones and keeps `acc` in memory.
         let mut left_in_block = LANES / UNROLL;
-        for _ in 0..k_blocks * (LANES / UNROLL) {
+        for _ in 0..k_blocks * (LANES / UNROLL / P::NUMBERS) {
             for k in 0..UNROLL {
                 let mut b = [s.zero(); W];
                 for w in 0..W {
@@ -164,7 +217,7 @@ pub(crate) unsafe fn multiply<S: Simd, const R: usize, const W: usize>(
                 for r in 0..R {
                     let x = s.splat(*a.add(r * LANES + k));
                     for w in 0..W {
-                        acc[r][w] = s.fma(x, b[w], acc[r][w]);
+                        acc[r][w] = P::step(s, x, b[w], acc[r][w]);
                     }
                 }
                 *weights = weights.add(W * LANES);
@@ -179,11 +232,29 @@ pub(crate) unsafe fn multiply<S: Simd, const R: usize, const W: usize>(
     }
 }
 
-/// Steps of k in the body of the innermost loop. Whole blocks of 16 would not run faster, and there are many such loops.
+/// [`multiply_as`] plain f32.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn multiply<S: Simd, const R: usize, const W: usize>(
+    s: S,
+    acc: &mut [[S::V; W]; R],
+    k_blocks: usize,
+    a: *const f32,
+    a_stride: usize,
+    weights: &mut *const f32,
+) {
+    // SAFETY: by the caller.
+    unsafe { multiply_as::<S, Single, R, W>(s, acc, k_blocks, a, a_stride, weights) }
+}
+
+/// Lanes of k in the body of the innermost loop. Whole blocks of 16 would not run faster, and there are many such loops.
 const UNROLL: usize = 4;
 
 /// `tiles` tiles of R consecutive pixels.
-struct PlainTiles<const R: usize, const W: usize> {
+struct PlainTiles<P, const R: usize, const W: usize> {
+    product: PhantomData<P>,
     /// First pixel, first block of the input.
     a: *const f32,
     a_stride: usize,
@@ -194,10 +265,12 @@ struct PlainTiles<const R: usize, const W: usize> {
     target: Target,
 }
 
-impl<const R: usize, const W: usize> Kernel for PlainTiles<R, W> {
+impl<P: Product, const R: usize, const W: usize> Kernel for PlainTiles<P, R, W> {
+    const DOTS: bool = P::DOTS;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(mut self, s: S) {
-        if const { !S::SHAPE.has_tile(R, W) } {
+        if const { !has_tile::<S, P>(R, W) } {
             return; // never asked for, so not worth compiling
         }
         // SAFETY: `plain` made the pointers from views that hold all of these pixels and blocks.
@@ -210,13 +283,19 @@ impl<const R: usize, const W: usize> Kernel for PlainTiles<R, W> {
                         acc[r][w] = b;
                     }
                 }
-                multiply(s, &mut acc, self.k_blocks, self.a, self.a_stride, &mut { self.weights });
+                let weights = &mut { self.weights };
+                multiply_as::<S, P, R, W>(s, &mut acc, self.k_blocks, self.a, self.a_stride, weights);
                 self.target.put(s, &acc, R);
                 self.a = self.a.wrapping_add(R * LANES);
                 self.target = self.target.moved(0, R);
             }
         }
     }
+}
+
+/// Whether tiles of so many pixels and vectors are used.
+pub(super) const fn has_tile<S: Simd, P: Product>(rows: usize, width: usize) -> bool {
+    if P::DOTS { S::DOT_SHAPE.has_tile(rows, width) } else { S::SHAPE.has_tile(rows, width) }
 }
 
 /// Cuts n rows into tiles that are as equal as can be: `(tiles, rows)` of the larger and of the smaller ones.
@@ -226,12 +305,12 @@ pub(super) fn divide(n: usize, largest: usize) -> [(usize, usize); 2] {
     [(larger, rows + 1), (tiles - larger, rows)]
 }
 
-/// One plain panel for all pixels.
-pub(super) fn plain(job: &PanelJob<'_>, width: usize, input: MapRef<'_>, mut out: MapMut<'_>) {
+/// One panel for all pixels. A lane of the input holds as many numbers as the product takes.
+pub(super) fn plain<P: Product>(job: &PanelJob<'_>, width: usize, input: MapRef<'_>, mut out: MapMut<'_>) {
     let mut pixel = 0;
     while pixel < input.pixels() {
         let run = job.run_length(pixel, &out).min(input.run_length(pixel));
-        for (tiles, rows) in divide(run, job.isa.shape().rows) {
+        for (tiles, rows) in divide(run, P::shape(job.isa).rows) {
             if tiles * rows == 0 {
                 continue;
             }
@@ -239,7 +318,8 @@ pub(super) fn plain(job: &PanelJob<'_>, width: usize, input: MapRef<'_>, mut out
                 ($($r:literal)*; $w:literal) => {
                     match rows {
                         $($r => {
-                            let kernel = PlainTiles::<$r, $w> {
+                            let kernel = PlainTiles::<P, $r, $w> {
+                                product: PhantomData,
                                 a: input.plane().wrapping_add(input.offset_of(pixel)),
                                 a_stride: input.map().block_stride(),
                                 k_blocks: job.k_blocks,

@@ -13,8 +13,7 @@
 //! the same tile of all four quarters of the output, so that U2 and U3 never leave the first cache.
 
 use super::tile::{PanelJob, Target, divide, multiply};
-use super::{Form, PackedGemm};
-use crate::isa::Kernel;
+use crate::isa::{Isa, Kernel};
 use crate::map::{MapMut, MapRef};
 use crate::simd::{LANES, Simd};
 use std::ops::Range;
@@ -32,51 +31,24 @@ fn planes(pixels: usize) -> usize {
     4 + pixels % 2
 }
 
-impl PackedGemm {
-    /// Whether some panels are in the Winograd form, so that calls need [`PackedGemm::sums`].
-    pub fn is_winograd(&self) -> bool {
-        self.panels.iter().any(|p| matches!(p.form, Form::Winograd))
-    }
+/// f32 of a chunk of the sums for a call on so many pixels.
+pub(super) fn sums_chunk(pixels: usize) -> usize {
+    planes(pixels) * pixels.div_ceil(2) * LANES
+}
 
-    /// Chunks of sums, each of [`PackedGemm::sums_chunk`] f32: chunk i comes from the input blocks 2i and 2i + 1.
-    pub fn sums_chunks(&self) -> usize {
-        if self.is_winograd() { self.k.div_ceil(LANES).div_ceil(2) } else { 0 }
-    }
-
-    /// f32 of a chunk of the sums for a call on so many pixels.
-    pub fn sums_chunk(&self, pixels: usize) -> usize {
-        if self.is_winograd() { planes(pixels) * pixels.div_ceil(2) * LANES } else { 0 }
-    }
-
-    /// f32 of all sums for a call on so many pixels; 0 if packed plainly.
-    pub fn sums_len(&self, pixels: usize) -> usize {
-        self.sums_chunks() * self.sums_chunk(pixels)
-    }
-
-    /// Makes some chunks of the sums of an input, all of whose pixels the call on it will have.
-    ///
-    /// # Panics
-    /// If lengths do not fit, or the input has a border.
-    pub fn sums(&self, input: MapRef<'_>, chunks: Range<usize>, out: &mut [f32]) {
-        assert!(chunks.start <= chunks.end && chunks.end <= self.sums_chunks(), "chunks {chunks:?}");
-        assert_eq!(input.blocks(), self.k.div_ceil(LANES), "blocks of the input");
-        let chunk = self.sums_chunk(input.pixels());
-        assert_eq!(out.len(), chunks.len() * chunk, "length of the sums");
-        if chunk == 0 {
-            return;
-        }
-        assert!(input.map().is_dense(), "Winograd products need an input without a border");
-        let stride = input.map().block_stride();
-        for (i, out) in chunks.zip(out.chunks_exact_mut(chunk)) {
-            // SAFETY: block 2i is in the view; its partner too unless it is the odd last one.
-            let kernel = unsafe {
-                let even = input.plane().add(input.offset_of(0) + 2 * i * stride);
-                let odd = if 2 * i + 1 < input.blocks() { even.add(stride) } else { std::ptr::null() };
-                Sums { even, odd, pixels: input.pixels(), out: out.as_mut_ptr() }
-            };
-            // SAFETY: both blocks hold `pixels` pixels in one piece, `out` has all planes.
-            unsafe { self.isa.run(kernel) }
-        }
+/// Makes chunks of the sums, each of the input blocks 2i and 2i + 1.
+pub(super) fn sums(isa: Isa, input: MapRef<'_>, chunks: Range<usize>, out: &mut [f32]) {
+    assert!(input.map().is_dense(), "Winograd products need an input without a border");
+    let stride = input.map().block_stride();
+    for (i, out) in chunks.zip(out.chunks_exact_mut(sums_chunk(input.pixels()))) {
+        // SAFETY: block 2i is in the view; its partner too unless it is the odd last one.
+        let kernel = unsafe {
+            let even = input.plane().add(input.offset_of(0) + 2 * i * stride);
+            let odd = if 2 * i + 1 < input.blocks() { even.add(stride) } else { std::ptr::null() };
+            Sums { even, odd, pixels: input.pixels(), out: out.as_mut_ptr() }
+        };
+        // SAFETY: both blocks hold `pixels` pixels in one piece, `out` has all planes.
+        unsafe { isa.run(kernel) }
     }
 }
 

@@ -85,6 +85,55 @@ unsafe fn transpose_8x8(from: *const f32, from_stride: usize, to: *mut f32, to_s
     }
 }
 
+/// # Safety
+/// The processor has AVX2 and FMA.
+#[inline(always)]
+unsafe fn dot_bf16_half(a: __m256, b: __m256, c: __m256) -> __m256 {
+    // SAFETY: AVX2 by the caller.
+    unsafe {
+        let high = _mm256_castsi256_ps(_mm256_set1_epi32(-0x1_0000));
+        let low_a = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(a)));
+        let low_b = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(b)));
+        let c = _mm256_fmadd_ps(low_a, low_b, c);
+        _mm256_fmadd_ps(_mm256_and_ps(a, high), _mm256_and_ps(b, high), c)
+    }
+}
+
+/// Products of u8 and i8 in pairs would saturate (`vpmaddubsw`), so both become i16 first.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn dot_bytes_half(a: __m256, b: __m256, c: __m256) -> __m256 {
+    // SAFETY: AVX2 by the caller.
+    unsafe {
+        let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+        let even = _mm256_set1_epi16(0xff);
+        let (a0, a1) = (_mm256_and_si256(a, even), _mm256_srli_epi16::<8>(a));
+        let (b0, b1) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b)), _mm256_srai_epi16::<8>(b));
+        let sum = _mm256_add_epi32(_mm256_madd_epi16(a0, b0), _mm256_madd_epi16(a1, b1));
+        _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(c), sum))
+    }
+}
+
+/// The nearest bf16 in the upper half of each lane, ties to even.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn bf16_half(v: __m256) -> __m256i {
+    // SAFETY: AVX2 by the caller.
+    unsafe {
+        let bits = _mm256_castps_si256(v);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        // Rounding could turn a NaN into something else.
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+        _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan))
+    }
+}
+
 // SAFETY comments below: `Avx2` exists only where `new`'s caller vouched for the instructions.
 impl Simd for Avx2 {
     type V = Pair;
@@ -247,5 +296,45 @@ impl Simd for Avx2 {
     unsafe fn call<K: Kernel>(self, kernel: K) {
         // SAFETY: instructions by the token, the kernel's demands by the caller.
         unsafe { run_avx2(kernel) }
+    }
+
+    // 16 registers: 3 x 2 accumulators, and the halves of weights and broadcasts as wider numbers.
+    const DOT_SHAPE: TileShape = TileShape { rows: 4, blocks: 1, segment: 4 };
+
+    #[inline(always)]
+    fn dot_bf16(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (dot_bf16_half(a.0, b.0, c.0), dot_bf16_half(a.1, b.1, c.1)) }
+    }
+    #[inline(always)]
+    fn dot_bytes(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe { (dot_bytes_half(a.0, b.0, c.0), dot_bytes_half(a.1, b.1, c.1)) }
+    }
+    #[inline(always)]
+    fn float_of_int(self, v: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe {
+            (_mm256_cvtepi32_ps(_mm256_castps_si256(v.0)), _mm256_cvtepi32_ps(_mm256_castps_si256(v.1)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: Pair) {
+        // SAFETY: instructions by the token, 16 writable u16 by the caller.
+        unsafe {
+            // Packing works on quarters: 0-3, 8-11, 4-7, 12-15.
+            let packed = _mm256_packus_epi32(bf16_half(v.0), bf16_half(v.1));
+            _mm256_storeu_si256(p.cast(), _mm256_permute4x64_epi64::<0b1101_1000>(packed));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: Pair) {
+        // SAFETY: instructions by the token, 16 writable bytes by the caller.
+        unsafe {
+            let (low, high) = (_mm256_cvtps_epi32(v.0), _mm256_cvtps_epi32(v.1));
+            let words = _mm256_permute4x64_epi64::<0b1101_1000>(_mm256_packus_epi32(low, high));
+            let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(p.cast(), _mm_packus_epi16(low, high));
+        }
     }
 }

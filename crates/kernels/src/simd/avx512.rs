@@ -1,24 +1,31 @@
 //! AVX-512: a vector is one 512-bit register.
 
 use super::{LANES, Simd};
-use crate::isa::{Kernel, TileShape, run_avx512};
+use crate::isa::{Kernel, TileShape, run_avx512, run_avx512_bf16, run_avx512_vnni};
 use std::arch::x86_64::*;
 
-/// Proof that the code around it is compiled for AVX-512 (F, DQ, BW, VL).
-#[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+/// No extension for products of narrow numbers.
+pub(crate) const PLAIN: u8 = 0;
+/// VNNI: sums of four products of bytes.
+pub(crate) const VNNI: u8 = 1;
+/// VNNI and BF16.
+pub(crate) const BF16: u8 = 2;
 
-impl Avx512 {
+/// Proof that the code around it is compiled for AVX-512 (F, DQ, BW, VL) and the extensions.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512<const EXTENSIONS: u8>(());
+
+impl<const EXTENSIONS: u8> Avx512<EXTENSIONS> {
     /// # Safety
-    /// The processor has AVX-512 F, DQ, BW and VL, and the calling function enables them.
+    /// The processor has AVX-512 F, DQ, BW and VL and the extensions, and the calling function enables them.
     #[inline(always)]
-    pub(crate) unsafe fn new() -> Avx512 {
+    pub(crate) unsafe fn new() -> Self {
         Avx512(())
     }
 }
 
 // SAFETY comments below: `Avx512` exists only where `new`'s caller vouched for the instructions.
-impl Simd for Avx512 {
+impl<const EXTENSIONS: u8> Simd for Avx512<EXTENSIONS> {
     type V = __m512;
     // 32 registers: 8 x 3 accumulators + 3 weights + 1 broadcast at most.
     const SHAPE: TileShape = TileShape { rows: 8, blocks: 2, segment: 8 };
@@ -177,6 +184,76 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn call<K: Kernel>(self, kernel: K) {
         // SAFETY: instructions by the token, the kernel's demands by the caller.
-        unsafe { run_avx512(kernel) }
+        unsafe {
+            if const { K::DOTS && EXTENSIONS == VNNI } {
+                run_avx512_vnni(kernel)
+            } else if const { K::DOTS && EXTENSIONS == BF16 } {
+                run_avx512_bf16(kernel)
+            } else {
+                run_avx512(kernel)
+            }
+        }
+    }
+
+    const DOT_SHAPE: TileShape = Self::SHAPE;
+
+    #[inline(always)]
+    fn dot_bf16(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: instructions by the token; the vectors of bf16 are 64 plain bytes.
+        unsafe {
+            if EXTENSIONS == BF16 {
+                let (a, b) =
+                    (std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b));
+                return _mm512_dpbf16_ps(c, a, b);
+            }
+            let high = _mm512_castsi512_ps(_mm512_set1_epi32(-0x1_0000));
+            let low_a = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(a)));
+            let low_b = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(b)));
+            let c = _mm512_fmadd_ps(low_a, low_b, c);
+            _mm512_fmadd_ps(_mm512_and_ps(a, high), _mm512_and_ps(b, high), c)
+        }
+    }
+    #[inline(always)]
+    fn dot_bytes(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: instructions by the token.
+        unsafe {
+            let (a, b, c) = (_mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_castps_si512(c));
+            if EXTENSIONS != PLAIN {
+                return _mm512_castsi512_ps(_mm512_dpbusd_epi32(c, a, b));
+            }
+            // As on AVX2: `vpmaddubsw` would saturate.
+            let (a0, a1) = (_mm512_and_si512(a, _mm512_set1_epi16(0xff)), _mm512_srli_epi16::<8>(a));
+            let (b0, b1) = (_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(b)), _mm512_srai_epi16::<8>(b));
+            let sum = _mm512_add_epi32(_mm512_madd_epi16(a0, b0), _mm512_madd_epi16(a1, b1));
+            _mm512_castsi512_ps(_mm512_add_epi32(c, sum))
+        }
+    }
+    #[inline(always)]
+    fn float_of_int(self, v: __m512) -> __m512 {
+        // SAFETY: instructions by the token.
+        unsafe { _mm512_cvtepi32_ps(_mm512_castps_si512(v)) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: __m512) {
+        // SAFETY: instructions by the token, 16 writable u16 by the caller.
+        unsafe {
+            if EXTENSIONS == BF16 {
+                let narrow = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+                return _mm256_storeu_si256(p.cast(), narrow);
+            }
+            let bits = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            // Rounding could turn a NaN into something else.
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+            let rounded = _mm512_mask_blend_epi32(nan, rounded, quiet);
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: __m512) {
+        // SAFETY: instructions by the token, 16 writable bytes by the caller.
+        unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(v))) }
     }
 }

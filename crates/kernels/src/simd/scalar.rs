@@ -134,4 +134,56 @@ impl Simd for Scalar {
         // SAFETY: instructions by the token, the kernel's demands by the caller.
         unsafe { run_scalar(kernel) }
     }
+
+    const DOT_SHAPE: TileShape = TileShape { rows: 2, blocks: 1, segment: 2 };
+
+    #[inline(always)]
+    fn dot_bf16(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        let mut out = c;
+        for i in 0..LANES {
+            let (a, b) = (a[i].to_bits(), b[i].to_bits());
+            out[i] += f32::from_bits(a << 16) * f32::from_bits(b << 16);
+            out[i] += f32::from_bits(a & 0xffff_0000) * f32::from_bits(b & 0xffff_0000);
+        }
+        out
+    }
+    #[inline(always)]
+    fn dot_bytes(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        let mut out = c;
+        for i in 0..LANES {
+            let (a, b) = (a[i].to_bits().to_le_bytes(), b[i].to_bits().to_le_bytes());
+            let mut sum = c[i].to_bits().cast_signed();
+            for j in 0..4 {
+                sum = sum.wrapping_add(i32::from(a[j]) * i32::from(b[j].cast_signed()));
+            }
+            out[i] = f32::from_bits(sum.cast_unsigned());
+        }
+        out
+    }
+    #[inline(always)]
+    fn float_of_int(self, v: Self::V) -> Self::V {
+        zip(v, v, |v, _| v.to_bits().cast_signed() as f32)
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
+        let rounded = v.map(bf16);
+        // SAFETY: the caller promises 16 writable u16; the write is unaligned.
+        unsafe { p.cast::<[u16; LANES]>().write_unaligned(rounded) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::V) {
+        let rounded = v.map(|v| v.round_ties_even() as u8);
+        // SAFETY: the caller promises 16 writable bytes.
+        unsafe { p.cast::<[u8; LANES]>().write_unaligned(rounded) }
+    }
+}
+
+/// The nearest bf16, ties to even.
+#[inline(always)]
+pub(crate) fn bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
 }

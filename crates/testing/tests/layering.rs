@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mobileclip-text",
         ],
     ),
+    ("mobileclip-shards", &["mobileclip-checkpoint", "mobileclip-image"]),
     ("mobileclip-cli", &["mobileclip"]),
     ("mobileclip-testing", &["mobileclip-arch"]),
 ];

@@ -1,0 +1,169 @@
+//! What is made of a shard once and kept: its index, and its bytes unpacked if it is compressed.
+//!
+//! Files are named after the shard and a digest of its path, length and time of modification, so a shard that changes is read anew. They
+//! appear by rename, so processes may share the folder; whatever is wrong with one, it is made again.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use crate::compression::Opened;
+use crate::error::{Error, Result};
+use crate::index::Index;
+
+/// Changes when what is stored changes, or what it is made by.
+const VERSION: &str = "mobileclip shards 1";
+const INDEX: &str = "index";
+const UNPACKED: &str = "tar";
+
+/// A folder of indices and unpacked shards.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    folder: PathBuf,
+    max_bytes: u64,
+}
+
+impl Cache {
+    /// The cache in a folder, which is made when something is stored. Unpacked shards take at most `max_bytes` of it: those used
+    /// longest ago give way.
+    pub fn new(folder: impl Into<PathBuf>, max_bytes: u64) -> Self {
+        Self { folder: folder.into(), max_bytes }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How much unpacked shards may take.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// The name, without extension, of what belongs to a shard.
+    pub(crate) fn entry(&self, shard: &Path) -> Result<Entry> {
+        let io = |source| Error::Io { path: shard.to_path_buf(), source };
+        let path = shard.canonicalize().map_err(io)?;
+        let metadata = path.metadata().map_err(io)?;
+        let modified = metadata.modified().map_err(io)?;
+        let age = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut hash = Sha256::new();
+        hash.update(VERSION);
+        hash.update(metadata.len().to_le_bytes());
+        hash.update(age.as_nanos().to_le_bytes());
+        hash.update(path.as_os_str().as_encoded_bytes());
+        let digest: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let stem = shard.file_name().unwrap_or_default().to_string_lossy();
+        let stem: String = stem.chars().take_while(|&c| c != '.').take(60).collect();
+        Ok(Entry { base: self.folder.join(format!("{stem}-{digest}")) })
+    }
+
+    /// The unpacked shard's file and its length, if it is there; then it counts as used now.
+    pub(crate) fn find_unpacked(&self, entry: &Entry) -> Option<(PathBuf, u64)> {
+        let path = entry.file(UNPACKED);
+        let file = File::options().write(true).open(&path).ok()?;
+        // A file whose time cannot be set is used all the same.
+        let _ = file.set_modified(SystemTime::now());
+        Some((path, file.metadata().ok()?.len()))
+    }
+
+    /// Unpacks a shard. Also gives what was wrong with its packing, where what came before is kept.
+    pub(crate) fn unpack(
+        &self,
+        entry: &Entry,
+        shard: &Path,
+        opened: Opened,
+    ) -> Result<(PathBuf, u64, Option<io::Error>)> {
+        let path = entry.file(UNPACKED);
+        let io = |source| Error::Io { path: path.clone(), source };
+        fs::create_dir_all(&self.folder).map_err(io)?;
+        let mut file =
+            tempfile::Builder::new().prefix(".unpacking-").tempfile_in(&self.folder).map_err(io)?;
+        let mut reader = opened.unpacked();
+        let mut buffer = vec![0; 1 << 17];
+        let mut bytes = 0;
+        let fault = loop {
+            let read = match reader.read(&mut buffer) {
+                Ok(0) => break None,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => break Some(error),
+            };
+            bytes += read as u64;
+            if bytes > self.max_bytes {
+                return Err(Error::CacheTooSmall { path: shard.to_path_buf(), limit: self.max_bytes });
+            }
+            file.write_all(buffer.get(..read).unwrap_or_default()).map_err(io)?;
+        };
+        self.make_room(bytes).map_err(io)?;
+        file.persist(&path).map_err(|error| io(error.error))?;
+        Ok((path, bytes, fault))
+    }
+
+    /// Removes the unpacked shards that were used longest ago, until so many bytes more are allowed.
+    fn make_room(&self, bytes: u64) -> io::Result<()> {
+        let mut files: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(&self.folder)?
+            .filter_map(|entry| entry.ok())
+            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == UNPACKED))
+            .filter_map(|entry| {
+                let metadata = entry.metadata().ok()?;
+                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+            })
+            .collect();
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, size, path) in files {
+            if total + bytes <= self.max_bytes {
+                break;
+            }
+            match fs::remove_file(path) {
+                // Another process was faster.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => total -= size,
+            }
+        }
+        Ok(())
+    }
+
+    /// A stored index that fits an unpacked shard of so many bytes.
+    pub(crate) fn find_index(&self, entry: &Entry, unpacked_bytes: u64) -> Option<Index> {
+        let bytes = fs::read(entry.file(INDEX)).ok()?;
+        let (content, crc) = bytes.split_last_chunk::<4>()?;
+        let is_whole = crc32fast::hash(content) == u32::from_le_bytes(*crc);
+        let index: Index = serde_json::from_slice(content).ok().filter(|_| is_whole)?;
+        index.is_sound(unpacked_bytes).then_some(index)
+    }
+
+    /// Keeps an index. A full disk or a folder that may not be written makes the next run slower, no more.
+    pub(crate) fn store_index(&self, entry: &Entry, index: &Index) {
+        let write = || -> io::Result<()> {
+            fs::create_dir_all(&self.folder)?;
+            let mut bytes = serde_json::to_vec(index)?;
+            bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+            let mut file = tempfile::Builder::new().prefix(".index-").tempfile_in(&self.folder)?;
+            file.write_all(&bytes)?;
+            file.persist(entry.file(INDEX)).map_err(|error| error.error)?;
+            Ok(())
+        };
+        let _ = write();
+    }
+}
+
+/// What belongs to one shard.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    base: PathBuf,
+}
+
+impl Entry {
+    fn file(&self, extension: &str) -> PathBuf {
+        // Not `with_extension`: the stem may be anything.
+        let mut name = self.base.clone().into_os_string();
+        name.push(".");
+        name.push(extension);
+        name.into()
+    }
+}

@@ -1,0 +1,67 @@
+//! Webdataset shards to samples.
+//!
+//! A shard is a tar file (plain, gzip or zstd) whose members belong together by name: `0001.jpg`, `0001.txt`, `0001.json` are the
+//! sample `0001`. [`SampleStream`] reads a shard from the front, one sample in memory at a time; [`Shard`] and [`Dataset`] give
+//! sample number `i`, from an index that is made once and kept in a [`Cache`], which also holds compressed shards unpacked.
+//! [`expand`] turns brace lists, globs and folders into the list of shards.
+//!
+//! A [`Sample`] has bytes and readers for the usual members; [`Reinforcement`] reads what reinforced shards add: recorded
+//! augmentations, synthetic captions, and what teachers made of them.
+//!
+//! Whatever is wrong inside a shard is a [`Fault`] that names shard, sample and member. Readers give faults in place of samples and
+//! go on where that is possible, so a caller chooses between stopping at the first and counting them in a [`Tally`].
+//!
+//! ```
+//! # let shards = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/shards/npz-list/{00000000..00000000}.tar");
+//! use mobileclip_shards::{Limits, SampleStream, Tally, expand};
+//!
+//! let mut tally = Tally::default();
+//! for shard in expand(&[shards])? {
+//!     for sample in SampleStream::open(&shard, Limits::default())? {
+//!         match sample {
+//!             Ok(sample) => println!("{}: {}", sample.key(), sample.text()?),
+//!             Err(fault) => tally.add(&fault),
+//!         }
+//!     }
+//! }
+//! assert_eq!(tally.total(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::cast_possible_truncation
+    )
+)]
+
+mod cache;
+mod compression;
+mod dataset;
+mod error;
+mod group;
+mod index;
+mod limits;
+mod name;
+mod paths;
+mod reinforced;
+mod sample;
+mod shard;
+mod stream;
+mod tar;
+
+pub use cache::Cache;
+pub use dataset::Dataset;
+pub use error::{Error, Fault, Result, Tally};
+pub use limits::Limits;
+pub use paths::{expand, numbered};
+pub use reinforced::{
+    Augmentation, CaptionSet, Crop, Matrix, Operation, Reinforcement, ReinforcementSpec, Transform,
+};
+pub use sample::{Member, Sample};
+pub use shard::Shard;
+pub use stream::SampleStream;

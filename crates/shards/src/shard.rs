@@ -1,0 +1,169 @@
+//! A shard whose samples can be had in any order.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cache::{Cache, Entry};
+use crate::compression::{self, Compression};
+use crate::error::{Error, Fault, Result};
+use crate::index::Index;
+use crate::limits::Limits;
+use crate::sample::{Member, Sample};
+use crate::tar::TarFile;
+
+/// A shard with its index. Sample `i` is the `i`-th that a [`SampleStream`](crate::SampleStream) of it gives, faults left out.
+///
+/// Its samples may be read by several threads at once.
+#[derive(Debug)]
+pub struct Shard {
+    path: Arc<Path>,
+    /// The copy in a cache, if the shard is compressed.
+    copy: Option<Copy>,
+    index: Index,
+}
+
+/// An unpacked copy, which another process may remove at any time.
+#[derive(Debug)]
+struct Copy {
+    cache: Cache,
+    entry: Entry,
+    bytes: u64,
+}
+
+impl Shard {
+    /// Opens a shard, and makes its index if the cache does not have it; a compressed one is unpacked to the cache.
+    ///
+    /// What is wrong inside is told by [`Shard::faults`]; the samples that are whole can be had.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or is compressed and there is no cache, or not enough room in it.
+    pub fn open(path: &Path, cache: Option<&Cache>, limits: &Limits) -> Result<Self> {
+        let opened = compression::open(path)?;
+        let entry = cache.map(|cache| cache.entry(path)).transpose()?;
+        let stored = cache.zip(entry);
+        let (file, bytes, copy, unpacking) = match (opened.compression, &stored) {
+            (Compression::None, _) => (opened.file, opened.bytes, None, None),
+            (_, None) => return Err(Error::NoCache { path: path.to_path_buf() }),
+            (_, Some((cache, entry))) => {
+                let (unpacked, bytes, fault) = match cache.find_unpacked(entry) {
+                    Some((unpacked, bytes)) => (unpacked, bytes, None),
+                    None => cache.unpack(entry, path, opened)?,
+                };
+                let file = File::open(&unpacked).map_err(|source| Error::Io { path: unpacked, source })?;
+                let copy = Copy { cache: (*cache).clone(), entry: entry.clone(), bytes };
+                (BufReader::new(file), bytes, Some(copy), fault)
+            }
+        };
+        let name: Arc<Path> = path.into();
+        let known = stored.as_ref().and_then(|(cache, entry)| cache.find_index(entry, bytes));
+        let index = known.unwrap_or_else(|| {
+            let mut index = Index::scan(Arc::clone(&name), TarFile::new(file, bytes), limits);
+            if let Some(error) = unpacking {
+                index.set_damage(path, bytes, &error);
+            }
+            if let Some((cache, entry)) = &stored {
+                cache.store_index(entry, &index);
+            }
+            index
+        });
+        Ok(Self { path: name, copy, index })
+    }
+
+    /// The shard's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many samples it has.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was wrong while the index was made; such samples are not in it.
+    pub fn faults(&self) -> &[Fault] {
+        &self.index.faults
+    }
+
+    /// The key of sample `i`.
+    pub fn key(&self, i: usize) -> Option<&str> {
+        self.index.key(i)
+    }
+
+    /// The suffixes of sample `i`'s members.
+    pub fn suffixes(&self, i: usize) -> impl Iterator<Item = &str> {
+        self.index.members(i).into_iter().flatten().map(|member| member.suffix)
+    }
+
+    /// Sample `i`; `None` if there are not so many.
+    ///
+    /// # Errors
+    /// If the shard cannot be read (any more).
+    pub fn sample(&self, i: usize) -> Option<Result<Sample, Fault>> {
+        self.select(i, |_| true)
+    }
+
+    /// Sample `i` with only those members whose suffix is wanted.
+    ///
+    /// # Errors
+    /// As [`Shard::sample`].
+    pub fn select(&self, i: usize, is_wanted: impl Fn(&str) -> bool) -> Option<Result<Sample, Fault>> {
+        let key = self.index.key(i)?;
+        let mut members = Vec::new();
+        let mut read = |file: &mut File| {
+            for member in
+                self.index.members(i).into_iter().flatten().filter(|member| is_wanted(member.suffix))
+            {
+                let mut bytes = vec![0; member.size as usize];
+                file.seek(SeekFrom::Start(member.offset))?;
+                file.read_exact(&mut bytes)?;
+                members.push(Member { suffix: member.suffix.to_owned(), bytes });
+            }
+            Ok(())
+        };
+        let result = self
+            .unpacked()
+            .and_then(|mut file| read(&mut file).map_err(|error: io::Error| error.to_string()));
+        Some(match result {
+            Ok(()) => Ok(Sample::new(Arc::clone(&self.path), key.to_owned(), members)),
+            Err(reason) => {
+                Err(Fault::Damaged { shard: self.path.to_path_buf(), last: None, offset: 0, reason })
+            }
+        })
+    }
+
+    /// The unpacked file. A set may have more shards than a process may have files open, so none is kept open.
+    fn unpacked(&self) -> Result<File, String> {
+        let open = |path: &Path| File::open(path).map_err(|error| error.to_string());
+        let Some(copy) = &self.copy else { return open(&self.path) };
+        let found = copy.cache.find_unpacked(&copy.entry).map(|(path, _)| path);
+        let path = match found {
+            Some(path) => path,
+            None => self.unpack_again(copy)?,
+        };
+        open(&path)
+    }
+
+    fn unpack_again(&self, copy: &Copy) -> Result<PathBuf, String> {
+        let unpack = || {
+            let opened = compression::open(&self.path)?;
+            copy.cache.unpack(&copy.entry, &self.path, opened)
+        };
+        match unpack() {
+            Ok((path, bytes, _)) if bytes == copy.bytes => Ok(path),
+            Ok(_) => Err("the shard has changed since it was opened".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Bytes that its copy takes in the cache.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        self.copy.as_ref().map_or(0, |copy| copy.bytes)
+    }
+}

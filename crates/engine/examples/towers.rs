@@ -1,6 +1,7 @@
 //! Times of whole towers with formula weights, one input, as a share of the peak measured in the same run.
 //!
-//! `cargo run --release -p mobileclip-engine --example towers -- [VARIANT[:image|:text]]… [--threads N] [--profile]`
+//! `cargo run --release -p mobileclip-engine --example towers -- [VARIANT[:image|:text]]… [--threads N] [--batch N]
+//! [--profile]`: a batch's time is given for one of its inputs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,11 +17,13 @@ const RUNS: usize = 30;
 fn main() {
     let mut threads = 1;
     let mut is_profile = false;
+    let mut batch = 1;
     let mut wanted = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--threads" => threads = arguments.next().and_then(|n| n.parse().ok()).expect("--threads N"),
+            "--batch" => batch = arguments.next().and_then(|n| n.parse().ok()).expect("--batch N"),
             "--profile" => is_profile = true,
             _ => wanted.push(argument),
         }
@@ -37,12 +40,12 @@ fn main() {
             _ => (name.as_str(), vec![Which::Image, Which::Text]),
         };
         for which in towers {
-            time(name, which, isa, threads, is_profile);
+            time(name, which, isa, threads, batch, is_profile);
         }
     }
 }
 
-fn time(name: &str, which: Which, isa: Isa, threads: usize, is_profile: bool) {
+fn time(name: &str, which: Which, isa: Isa, threads: usize, batch: usize, is_profile: bool) {
     let variant = mobileclip_arch::variant(name).expect("a variant's name");
     let weights = Arc::new(Formula::of(&Manifest::of(variant)));
     let graph = Graph::trace(variant, which, weights.as_ref(), &[]);
@@ -57,17 +60,21 @@ fn time(name: &str, which: Which, isa: Isa, threads: usize, is_profile: bool) {
         Which::Image => Input::Pixels { height: shape.height, width: shape.width, values: &pixels },
         Which::Text => Input::Ids(&ids),
     };
-    let mut times: Vec<f64> = (0..RUNS + 2)
+    let runs = (RUNS / batch).max(3);
+    let mut times: Vec<f64> = (0..runs + 2)
         .map(|_| {
             let start = Instant::now();
-            tower.run(input).expect("features");
-            start.elapsed().as_secs_f64() * 1e3
+            match batch {
+                1 => drop(tower.run(input).expect("features")),
+                _ => drop(tower.run_batch(&vec![input; batch]).expect("features")),
+            }
+            start.elapsed().as_secs_f64() * 1e3 / batch as f64
         })
         .skip(2)
         .collect();
     times.sort_by(f64::total_cmp);
     let gflop = 2e-9 * tower.multiply_adds(shape.height, shape.width).expect("an input that fits") as f64;
-    let (least, median) = (times[0], times[RUNS / 2]);
+    let (least, median) = (times[0], times[runs / 2]);
     let share = gflop / least * 1e3 / peak_gflops(isa) / threads as f64;
     println!(
         "{name} {which:?}: {gflop:.2} GFLOP, min {least:.1} ms, median {median:.1} ms, {:.1} % of the peak at the minimum; \

@@ -3,6 +3,7 @@
 //! batch.
 #![forbid(unsafe_code)]
 
+mod chain;
 mod error;
 mod layer;
 mod plan;

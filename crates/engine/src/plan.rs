@@ -6,12 +6,13 @@ use mobileclip_arch::{Positions, Shape, resample};
 use mobileclip_graph::{Graph, NodeId, Op};
 use mobileclip_kernels::{Attention, Buffer, Isa, LANES, MAX_TILES, Map, PackedGemm};
 
+use crate::chain::{Chain, bounds, chains};
 use crate::layer::{Layer, PositionTable};
 
-/// Numbers of one thread's input tile that should stay in its second-level cache, with room for weights beside it.
-const TILE_VALUES: usize = 64 * 1024;
 /// Tasks for each thread, so that one which started late does not hold up the rest.
 const TASKS_PER_THREAD: usize = 4;
+/// The same for products, which take nearly all of the time.
+const PRODUCTS_PER_THREAD: usize = 16;
 /// f32 of an arena, and of the tables of a plan, at most: 4 GiB. Only inputs of many megapixels or a graph that is made
 /// up need more.
 const LARGEST_ARENA: u128 = 1 << 30;
@@ -24,8 +25,10 @@ pub(crate) struct Plan {
     pub width: usize,
     pub shapes: Vec<Shape>,
     pub maps: Vec<Map>,
-    /// Which buffer a node writes.
-    pub slots: Vec<usize>,
+    pub steps: Vec<Step>,
+    /// Which buffer a node writes; none if it does not outlive a tile of its chain.
+    pub slots: Vec<Option<usize>>,
+    /// How a node that is a step of its own is divided.
     pub splits: Vec<Split>,
     /// Position tables at this shape, `[pixels][width]`.
     pub positions: HashMap<NodeId, Vec<f32>>,
@@ -36,10 +39,20 @@ pub(crate) struct Plan {
     sums: usize,
 }
 
-/// Bounds along blocks (or panels, or heads) and along pixels (or rows).
+/// What all threads do before any of them goes on.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// One node, divided as its [`Split`] says.
+    Node(NodeId),
+    /// All nodes of a chain for one tile after the other.
+    Chain(Chain),
+}
+
+/// Bounds along blocks (or heads), the same in panels of a product, and bounds along pixels.
 #[derive(Clone, Debug)]
 pub(crate) struct Split {
     pub blocks: Vec<usize>,
+    pub panels: Vec<usize>,
     pub pixels: Vec<usize>,
 }
 
@@ -59,7 +72,7 @@ impl Split {
 /// Sums for a Winograd product whose tiles several threads share.
 fn shared_sums(layer: &Layer, split: &Split) -> usize {
     match layer {
-        Layer::Gemm(gemm) if split.blocks.len() > 2 => split.sums_bounds(gemm).last().copied().unwrap_or(0),
+        Layer::Gemm(gemm) => split.sums_bounds(gemm).last().copied().unwrap_or(0),
         _ => 0,
     }
 }
@@ -88,13 +101,21 @@ impl Plan {
         if largest.is_some_and(|len| len > LARGEST_ARENA) {
             return None;
         }
-        let (slots, slot_lens) = assign_slots(graph, &maps);
+        let chains = chains(graph, layers, &shapes);
         let splits: Vec<Split> =
-            (0..graph.nodes.len()).map(|id| split(graph, layers, &maps, id, threads)).collect();
-        let scratch_of = |id| scratch(graph, layers, &maps, &splits, isa, id);
-        let scratch = (0..graph.nodes.len()).map(scratch_of).max();
-        let sums = layers.iter().zip(&splits).map(|(layer, split)| shared_sums(layer, split)).max();
-        let (scratch, sums) = (scratch.unwrap_or(0), sums.unwrap_or(0));
+            (0..graph.nodes.len()).map(|id| split(graph, layers, &maps, &chains, id, threads)).collect();
+        let steps = steps(graph.nodes.len(), chains, threads);
+        let (slots, slot_lens) = assign_slots(graph, &maps, &steps);
+        let scratch = steps.iter().map(|step| match step {
+            Step::Node(id) => scratch(graph, layers, &maps, isa, *id),
+            Step::Chain(chain) => chain_scratch(layers, &maps, &slots, chain),
+        });
+        let scratch = scratch.max().unwrap_or(0);
+        let sums = steps.iter().map(|step| match step {
+            Step::Node(id) => shared_sums(&layers[*id], &splits[*id]),
+            Step::Chain(_) => 0,
+        });
+        let sums = sums.max().unwrap_or(0);
         let rows = layers.iter().zip(&shapes).filter(|(layer, _)| matches!(layer, Layer::Positions(_)));
         let lens = slot_lens.iter().copied().chain(rows.map(|(_, shape)| shape.elements())).chain([sums]);
         let len: u128 = lens.map(|len| len as u128).sum();
@@ -109,7 +130,7 @@ impl Plan {
             _ => None,
         });
         let positions = positions.collect();
-        Some(Self { height, width, maps, slots, splits, positions, slot_lens, scratch, sums, shapes })
+        Some(Self { height, width, maps, steps, slots, splits, positions, slot_lens, scratch, sums, shapes })
     }
 
     /// Zeroed, and so are the borders, which nothing writes afterwards.
@@ -151,15 +172,42 @@ fn maps(graph: &Graph, layers: &[Layer], shapes: &[Shape]) -> Vec<Map> {
     maps
 }
 
-/// Buffers are used again once their last reader has run; one with a border only for maps of the very same layout, so
-/// that its zeros stay.
-fn assign_slots(graph: &Graph, maps: &[Map]) -> (Vec<usize>, Vec<usize>) {
-    let mut last_use: Vec<usize> = (0..graph.nodes.len()).collect();
-    for (id, node) in graph.nodes.iter().enumerate() {
-        node.inputs.iter().for_each(|&input| last_use[input] = id);
+/// Chains whose tiles feed the threads, and every other node for itself.
+fn steps(nodes: usize, chains: Vec<Chain>, threads: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut next = 0;
+    for chain in chains.into_iter().filter(|chain| chain.feeds(threads)) {
+        let Chain { nodes, .. } = &chain;
+        steps.extend((next..nodes.start).map(Step::Node));
+        next = nodes.end;
+        steps.push(Step::Chain(chain));
     }
-    let kept = graph.taps.iter().map(|&(_, id)| id).chain([graph.output]);
-    kept.for_each(|id| last_use[id] = usize::MAX);
+    steps.extend((next..nodes).map(Step::Node));
+    steps
+}
+
+/// Buffers are used again once the step of their last reader has run; one with a border only for maps of the very same
+/// layout, so that its zeros stay. What only its own chain reads has none.
+fn assign_slots(graph: &Graph, maps: &[Map], steps: &[Step]) -> (Vec<Option<usize>>, Vec<usize>) {
+    // Each node's step, as the range of its nodes.
+    let step_of: Vec<_> = steps
+        .iter()
+        .flat_map(|step| match step {
+            Step::Node(id) => std::iter::repeat_n(*id..*id + 1, 1),
+            Step::Chain(chain) => std::iter::repeat_n(chain.nodes.clone(), chain.nodes.len()),
+        })
+        .collect();
+    let mut needed_until: Vec<usize> = step_of.iter().map(|step| step.end).collect();
+    let mut is_local: Vec<bool> = step_of.iter().map(|step| step.len() > 1).collect();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        for &input in &node.inputs {
+            needed_until[input] = step_of[id].end;
+            is_local[input] &= step_of[id] == step_of[input];
+        }
+    }
+    for id in graph.taps.iter().map(|&(_, id)| id).chain([graph.output]) {
+        (needed_until[id], is_local[id]) = (usize::MAX, false);
+    }
 
     struct Slot {
         len: usize,
@@ -169,9 +217,13 @@ fn assign_slots(graph: &Graph, maps: &[Map]) -> (Vec<usize>, Vec<usize>) {
     let mut slots: Vec<Slot> = Vec::new();
     let mut assigned = Vec::with_capacity(maps.len());
     for (id, map) in maps.iter().enumerate() {
+        if is_local[id] {
+            assigned.push(None);
+            continue;
+        }
         let layout = (map.border_y + map.border_x > 0).then_some(*map);
         let len = map.len();
-        let free = |slot: &Slot| slot.layout == layout && slot.free_from <= id;
+        let free = |slot: &Slot| slot.layout == layout && slot.free_from <= step_of[id].start;
         let misfit = |slot: &Slot| slot.len.abs_diff(len);
         let found = (0..slots.len()).filter(|&s| free(&slots[s])).min_by_key(|&s| misfit(&slots[s]));
         let slot = found.unwrap_or_else(|| {
@@ -179,23 +231,37 @@ fn assign_slots(graph: &Graph, maps: &[Map]) -> (Vec<usize>, Vec<usize>) {
             slots.len() - 1
         });
         slots[slot].len = slots[slot].len.max(len);
-        slots[slot].free_from = last_use[id].saturating_add(1);
-        assigned.push(slot);
+        slots[slot].free_from = needed_until[id];
+        assigned.push(Some(slot));
     }
     (assigned, slots.iter().map(|s| s.len).collect())
 }
 
-fn split(graph: &Graph, layers: &[Layer], maps: &[Map], id: NodeId, threads: usize) -> Split {
+fn split(
+    graph: &Graph,
+    layers: &[Layer],
+    maps: &[Map],
+    chains: &[Chain],
+    id: NodeId,
+    threads: usize,
+) -> Split {
     let (node, map) = (&graph.nodes[id], maps[id]);
     // Halved, as a division along blocks and pixels may come to nearly twice as many tasks.
-    let wanted = if threads == 1 { 1 } else { (threads * TASKS_PER_THREAD).min(MAX_TILES / 2) };
-    let whole = |blocks, pixels| Split { blocks: vec![0, blocks], pixels: vec![0, pixels] };
+    let tasks = |each: usize| if threads == 1 { 1 } else { (threads * each).min(MAX_TILES / 2) };
+    let wanted = tasks(TASKS_PER_THREAD);
+    let whole =
+        |blocks, pixels| Split { blocks: vec![0, blocks], panels: Vec::new(), pixels: vec![0, pixels] };
     match (&layers[id], &node.op) {
-        (Layer::Gemm(gemm), _) => split_gemm(gemm, map.pixels(), threads, wanted),
+        (Layer::Gemm(gemm), _) => {
+            let chain = chains.iter().find(|chain| chain.nodes.contains(&id));
+            let tiles = chain.map_or_else(|| vec![0, map.pixels()], |chain| chain.tiles.clone());
+            split_gemm(gemm, tiles, tasks(PRODUCTS_PER_THREAD))
+        }
         (Layer::Depthwise(_), _) => {
             let blocks = bounds(map.blocks, 1, wanted);
             let rows = bounds(map.height, 1, wanted.div_ceil(blocks.len() - 1));
-            Split { blocks, pixels: rows.iter().map(|row| row * map.width).collect() }
+            let pixels = rows.iter().map(|row| row * map.width).collect();
+            Split { blocks, panels: Vec::new(), pixels }
         }
         (Layer::Conv(_), _) | (Layer::Norm(_), _) => {
             let mut split = whole(map.blocks, map.pixels());
@@ -223,37 +289,32 @@ fn split(graph: &Graph, layers: &[Layer], maps: &[Map], id: NodeId, threads: usi
     }
 }
 
-/// Tiles of rows that stay in the cache while all weights pass; where they are too few for the threads, the panels are
-/// divided as well.
-///
-/// A Winograd product combines the rows of a tile, so that its tiles must not depend on the number of threads.
-fn split_gemm(gemm: &PackedGemm, pixels: usize, threads: usize, wanted: usize) -> Split {
-    let rows = (TILE_VALUES / gemm.k().max(1)).clamp(96, 512) / 16 * 16;
-    let tiles = pixels.div_ceil(rows).clamp(1, MAX_TILES);
-    let all_panels = vec![0, gemm.panels()];
-    if threads == 1 || tiles >= 2 * threads {
-        return Split { blocks: all_panels, pixels: bounds(pixels, 16, tiles) };
-    }
-    if gemm.is_winograd() {
-        let groups = wanted.div_ceil(tiles);
-        return Split { blocks: bounds(gemm.panels(), 1, groups), pixels: bounds(pixels, 16, tiles) };
-    }
-    Split { blocks: bounds(gemm.panels(), 1, wanted), pixels: vec![0, pixels] }
+/// Groups of panels for each tile: where the tiles alone are too few for the threads.
+fn split_gemm(gemm: &PackedGemm, tiles: Vec<usize>, wanted: usize) -> Split {
+    let count = tiles.len() - 1;
+    let groups = wanted.div_ceil(count).min(MAX_TILES / count);
+    let panels = bounds(gemm.panels(), 1, groups);
+    let blocks = panels.iter().map(|&panel| gemm.panel_bounds()[panel]).collect();
+    Split { blocks, panels, pixels: tiles }
 }
 
-/// Cuts `0..len` into at most `parts` nearly equal ranges that start at multiples of `step`.
-fn bounds(len: usize, step: usize, parts: usize) -> Vec<usize> {
-    let units = len.div_ceil(step.max(1)).max(1);
-    let parts = parts.clamp(1, units);
-    (0..=parts).map(|part| (part * units / parts * step).min(len)).collect()
+/// f32 of what stays within a tile, and of the sums of one product after another.
+fn chain_scratch(layers: &[Layer], maps: &[Map], slots: &[Option<usize>], chain: &Chain) -> usize {
+    let pixels = chain.tiles.windows(2).map(|tile| tile[1] - tile[0]).max().unwrap_or(0);
+    let locals = chain.nodes.clone().filter(|&id| slots[id].is_none());
+    let locals: usize = locals.map(|id| maps[id].blocks * LANES * pixels).sum();
+    let lens = chain.tiles.windows(2).map(|tile| tile[1] - tile[0]);
+    let sums = lens.flat_map(|pixels| {
+        layers[chain.nodes.clone()].iter().map(move |layer| match layer {
+            Layer::Gemm(gemm) => gemm.sums_len(pixels),
+            _ => 0,
+        })
+    });
+    locals + sums.max().unwrap_or(0)
 }
 
-fn scratch(graph: &Graph, layers: &[Layer], maps: &[Map], splits: &[Split], isa: Isa, id: NodeId) -> usize {
+fn scratch(graph: &Graph, layers: &[Layer], maps: &[Map], isa: Isa, id: NodeId) -> usize {
     match (&layers[id], &graph.nodes[id].op) {
-        (Layer::Gemm(gemm), _) => {
-            let tiles = splits[id].pixels.windows(2);
-            tiles.map(|range| gemm.sums_len(range[1] - range[0])).max().unwrap_or(0)
-        }
         (Layer::Conv(conv), _) => conv.scratch_len(GATHERED_PIXELS),
         (_, Op::Attention(attention)) => kernel_attention(attention).scratch_len(isa, maps[id].pixels()),
         _ => 0,
@@ -276,11 +337,12 @@ mod tests {
 
     #[test]
     fn no_product_is_cut_into_more_tiles_than_can_be_claimed() {
-        let gemm = PackedGemm::pack(Isa::scalar(), 32, 1024, &vec![0.0; 32 * 1024], None);
-        for threads in [1, 2, 64, MAX_TILES] {
-            let split = split_gemm(&gemm, 1 << 20, threads, MAX_TILES / 2);
+        let gemm = PackedGemm::pack(Isa::scalar(), 32 * 16, 16, &vec![0.0; 32 * 16 * 16], None);
+        for (tiles, wanted) in [(1, MAX_TILES / 2), (3, 32), (1000, 32), (MAX_TILES, MAX_TILES / 2)] {
+            let split = split_gemm(&gemm, bounds(1 << 20, 16, tiles), wanted);
             assert!((split.blocks.len() - 1) * (split.pixels.len() - 1) <= MAX_TILES);
             assert_eq!(split.pixels.last(), Some(&(1 << 20)));
+            assert_eq!(split.blocks.last(), Some(&32));
         }
     }
 }

@@ -1,16 +1,18 @@
-//! One node after the other, each divided among the threads.
+//! One step after the other, each divided among the threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use mobileclip_arch::Weights;
 use mobileclip_graph::{Graph, NodeId, Op};
 use mobileclip_kernels::{
-    self as kernels, Chunks, ConvInput, Isa, LANES, MapMut, MapRef, Pool, Residual, Tiles, add, copy, mean,
-    read_pixel, scale_channels, write_pixel,
+    self as kernels, Buffer, Chunks, ConvInput, Isa, LANES, MapMut, MapRef, Pool, Residual, Tiles, add, copy,
+    mean, read_pixel, scale_channels, write_pixel,
 };
 
+use crate::chain::{Chain, LONGEST, tile_map};
 use crate::layer::{Layer, activation};
-use crate::plan::{Arena, Plan, Split, kernel_attention};
+use crate::plan::{Arena, Plan, Split, Step, kernel_attention};
 use crate::tower::Input;
 
 pub(crate) struct Run<'a> {
@@ -24,36 +26,123 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Computes a node into its buffer.
-    pub(crate) fn node(&self, id: NodeId, arena: &mut Arena) {
-        // Out of the arena while it is written, so that inputs can be read from it.
-        let mut buffer = std::mem::take(&mut arena.slots[self.plan.slots[id]]);
-        let out = MapMut::new(self.plan.maps[id], &mut buffer);
-        let Arena { slots, scratch, sums } = arena;
-        self.compute(id, slots, scratch, sums, out);
-        arena.slots[self.plan.slots[id]] = buffer;
+    /// Computes the nodes of a step; `times` gets each node's nanoseconds, those of a chain divided by the threads.
+    pub(crate) fn step(&self, step: &Step, arena: &mut Arena, times: Option<&[AtomicU64]>) {
+        match step {
+            Step::Chain(chain) => self.chain(chain, arena, times),
+            Step::Node(id) => {
+                let start = times.map(|_| Instant::now());
+                let Some(slot) = self.plan.slots[*id] else { return };
+                // Out of the arena while it is written, so that inputs can be read from it.
+                let mut buffer = std::mem::take(&mut arena.slots[slot]);
+                let out = MapMut::new(self.plan.maps[*id], &mut buffer);
+                let Arena { slots, scratch, sums } = arena;
+                self.compute(*id, slots, scratch, sums, out);
+                arena.slots[slot] = buffer;
+                add_time(times, *id, start, 1);
+            }
+        }
     }
 
-    fn compute(
+    /// The whole output of a node that an earlier step computed.
+    fn whole<'s>(&self, id: NodeId, slots: &'s [Buffer]) -> MapRef<'s> {
+        let slot = self.plan.slots[id].map_or(&[][..], |slot| &slots[slot]);
+        MapRef::new(self.plan.maps[id], slot)
+    }
+
+    fn chain(&self, chain: &Chain, arena: &mut Arena, times: Option<&[AtomicU64]>) {
+        let Chain { nodes, tiles } = chain;
+        // What outlives the chain, out of the arena as in `step`.
+        let mut buffers: [Buffer; LONGEST] = Default::default();
+        for (buffer, id) in buffers.iter_mut().zip(nodes.clone()) {
+            if let Some(slot) = self.plan.slots[id] {
+                *buffer = std::mem::take(&mut arena.slots[slot]);
+            }
+        }
+        let block_bounds: [[usize; 2]; LONGEST] =
+            std::array::from_fn(|i| [0, self.plan.maps.get(nodes.start + i).map_or(0, |map| map.blocks)]);
+        let mut shared: [Option<Tiles>; LONGEST] = Default::default();
+        for (i, buffer) in buffers.iter_mut().enumerate().take(nodes.len()) {
+            let id = nodes.start + i;
+            if self.plan.slots[id].is_some() {
+                let out = MapMut::new(self.plan.maps[id], buffer);
+                shared[i] = Some(Tiles::new(out, &block_bounds[i], tiles));
+            }
+        }
+        let Arena { slots, scratch, .. } = &mut *arena;
+        self.tasks((1, tiles.len() - 1), scratch, |tile, mut scratch| {
+            let pixels = tiles[tile]..tiles[tile + 1];
+            let mut outs: [Option<MapMut>; LONGEST] = Default::default();
+            for (i, out) in outs.iter_mut().enumerate().take(nodes.len()) {
+                *out = Some(match &shared[i] {
+                    Some(tiles) => tiles.claim(0, tile),
+                    None => {
+                        let map = tile_map(self.plan.maps[nodes.start + i], pixels.len());
+                        let (local, rest) = scratch.split_at_mut(map.len());
+                        scratch = rest;
+                        MapMut::new(map, local)
+                    }
+                });
+            }
+            for (i, id) in nodes.clone().enumerate() {
+                let start = times.map(|_| Instant::now());
+                let (before, rest) = outs.split_at_mut(i);
+                let Some(out) = &mut rest[0] else { continue };
+                let input = |input: NodeId| match input.checked_sub(nodes.start) {
+                    Some(inner) => before[inner].as_ref().map(MapMut::as_ref),
+                    None => Some(self.whole(input, slots).with_pixels(pixels.clone())),
+                };
+                self.tile(id, pixels.start, slots, input, scratch, out.reborrow());
+                add_time(times, id, start, self.pool.threads());
+            }
+        });
+        for (buffer, id) in buffers.into_iter().zip(nodes.clone()) {
+            if let Some(slot) = self.plan.slots[id] {
+                arena.slots[slot] = buffer;
+            }
+        }
+    }
+
+    /// A node of a chain, for the pixels of one tile. `input` gives those of another node.
+    fn tile<'s>(
         &self,
         id: NodeId,
-        slots: &[kernels::Buffer],
-        scratch: &mut [f32],
+        first_pixel: usize,
+        slots: &[Buffer],
+        input: impl Fn(NodeId) -> Option<MapRef<'s>>,
         sums: &mut [f32],
-        mut out: MapMut,
+        out: MapMut,
     ) {
         let node = &self.graph.nodes[id];
+        let Some(x) = input(node.inputs[0]) else { return };
+        match (&self.layers[id], &node.op) {
+            (Layer::Gemm(gemm), Op::Conv { activation: act, .. }) => {
+                let sums = &mut sums[..gemm.sums_len(out.pixels())];
+                gemm.sums(x, 0..gemm.sums_chunks(x.pixels()), sums);
+                let residual = node.inputs.get(1).and_then(|&id| input(id));
+                let residual = residual.map_or(Residual::None, Residual::Map);
+                gemm.run(x, sums, 0..gemm.panels(), activation(*act), residual, out);
+            }
+            (Layer::Norm(norm), _) => norm.run(x, out),
+            (Layer::Depthwise(conv), Op::Conv { activation: act, .. }) => {
+                let row = first_pixel / self.plan.maps[id].width;
+                let x = self.whole(node.inputs[0], slots);
+                conv.run(x, 0..out.blocks(), row, activation(*act), out);
+            }
+            (layer, op) => unreachable!("{op:?}, packed as {layer:?}, looks beyond its own pixels"),
+        }
+    }
+
+    fn compute(&self, id: NodeId, slots: &[Buffer], scratch: &mut [f32], sums: &mut [f32], mut out: MapMut) {
+        let node = &self.graph.nodes[id];
         let split = &self.plan.splits[id];
-        let view = |i: usize| {
-            let input = node.inputs[i];
-            MapRef::new(self.plan.maps[input], &slots[self.plan.slots[input]])
-        };
+        let view = |i: usize| self.whole(node.inputs[i], slots);
         match (&self.layers[id], &node.op) {
             (_, Op::Input) => {}
             (Layer::Gemm(gemm), Op::Conv { activation: act, .. }) => {
                 let residual = (node.inputs.len() == 2).then(|| view(1));
                 let product = Product { gemm, split, x: view(0), residual, activation: activation(*act) };
-                self.product(&product, scratch, sums, out);
+                self.product(&product, sums, out);
             }
             (Layer::Conv(conv), Op::Conv { activation: act, .. }) => {
                 let act = activation(*act);
@@ -111,7 +200,8 @@ impl Run<'_> {
             }
             (_, Op::Gate { activation: act }) => {
                 let (x, act) = (view(0), activation(*act));
-                let gate = &slots[self.plan.slots[node.inputs[1]]];
+                let Some(gate) = self.plan.slots[node.inputs[1]] else { return };
+                let gate = &slots[gate];
                 let tiles = Tiles::new(out, &split.blocks, &split.pixels);
                 self.tasks(tiles.grid(), scratch, |task, _| {
                     let blocks = split.blocks[task]..split.blocks[task + 1];
@@ -161,36 +251,38 @@ impl Run<'_> {
         }
     }
 
-    /// A product over pixel tiles, and over groups of panels where the tiles alone are too few.
-    fn product(&self, product: &Product, scratch: &mut [f32], sums: &mut [f32], out: MapMut) {
+    /// A product whose tiles of pixels are too few for the threads: groups of panels of each tile.
+    fn product(&self, product: &Product, sums: &mut [f32], out: MapMut) {
         let Product { gemm, split, .. } = product;
-        let block_bounds: Vec<usize> = split.blocks.iter().map(|&p| gemm.panel_bounds()[p]).collect();
-        let tiles = Tiles::new(out, &block_bounds, &split.pixels);
+        let tiles = Tiles::new(out, &split.blocks, &split.pixels);
         let (groups, columns) = tiles.grid();
-        if groups == 1 {
-            return self.tasks((1, columns), scratch, |j, scratch| {
-                let range = split.pixels[j]..split.pixels[j + 1];
-                let (sums, chunks) =
-                    (&mut scratch[..gemm.sums_len(range.len())], gemm.sums_chunks(range.len()));
-                gemm.sums(product.x.with_pixels(range), 0..chunks, sums);
-                product.run(sums, 0, j, &block_bounds, tiles.claim(0, j));
-            });
-        }
         let starts = split.sums_bounds(gemm);
-        if gemm.is_winograd() {
-            for j in 0..columns {
-                let range = split.pixels[j]..split.pixels[j + 1];
-                let (x, chunk) = (product.x.with_pixels(range.clone()), gemm.sums_chunk(range.len()));
-                let chunks = Chunks::new(&mut sums[starts[j]..starts[j + 1]], chunk);
-                self.tasks((1, gemm.sums_chunks(range.len())), &mut [], |i, _| {
-                    gemm.sums(x, i..i + 1, chunks.claim(i));
-                });
-            }
+        if starts[columns] > 0 {
+            let mut rest = &mut sums[..starts[columns]];
+            let parts: Vec<(MapRef, Chunks)> = split
+                .pixels
+                .windows(2)
+                .map(|tile| {
+                    let pixels = tile[1] - tile[0];
+                    let (part, more) = std::mem::take(&mut rest).split_at_mut(gemm.sums_len(pixels));
+                    rest = more;
+                    let chunks = Chunks::new(part, gemm.sums_chunk(pixels));
+                    (product.x.with_pixels(tile[0]..tile[1]), chunks)
+                })
+                .collect();
+            let of = |(x, _): &(MapRef, Chunks)| gemm.sums_chunks(x.pixels());
+            let most = parts.iter().map(of).max().unwrap_or(0);
+            self.tasks((columns, most), &mut [], |task, _| {
+                let (part, i) = (&parts[task / most], task % most);
+                if i < of(part) {
+                    gemm.sums(part.0, i..i + 1, part.1.claim(i));
+                }
+            });
         }
         let sums = &*sums;
         self.tasks((groups, columns), &mut [], |task, _| {
             let (i, j) = (task / columns, task % columns);
-            product.run(&sums[starts[j]..starts[j + 1]], i, j, &block_bounds, tiles.claim(i, j));
+            product.run(&sums[starts[j]..starts[j + 1]], i, j, tiles.claim(i, j));
         });
     }
 
@@ -227,14 +319,20 @@ struct Product<'a> {
 
 impl Product<'_> {
     /// The panels of group `i` for the pixels of tile `j`.
-    fn run(&self, sums: &[f32], i: usize, j: usize, block_bounds: &[usize], out: MapMut) {
-        let pixels = self.split.pixels[j]..self.split.pixels[j + 1];
+    fn run(&self, sums: &[f32], i: usize, j: usize, out: MapMut) {
+        let Split { blocks, panels, pixels } = self.split;
+        let pixels = pixels[j]..pixels[j + 1];
         let residual = self.residual.map_or(Residual::None, |map| {
-            let map = map.with_pixels(pixels.clone());
-            Residual::Map(map.with_blocks(block_bounds[i]..block_bounds[i + 1]))
+            Residual::Map(map.with_pixels(pixels.clone()).with_blocks(blocks[i]..blocks[i + 1]))
         });
-        let panels = self.split.blocks[i]..self.split.blocks[i + 1];
+        let panels = panels[i]..panels[i + 1];
         self.gemm.run(self.x.with_pixels(pixels), sums, panels, self.activation, residual, out);
+    }
+}
+
+fn add_time(times: Option<&[AtomicU64]>, id: NodeId, start: Option<Instant>, threads: usize) {
+    if let (Some(times), Some(start)) = (times, start) {
+        times[id].fetch_add((start.elapsed().as_nanos() / threads as u128) as u64, Ordering::Relaxed);
     }
 }
 

@@ -98,12 +98,19 @@ impl Map {
 #[derive(Clone, Copy)]
 pub struct MapRef<'a> {
     map: Map,
-    data: &'a [f32],
+    /// Not a slice: other threads may write the map's other rectangles meanwhile.
+    data: *const f32,
     block: usize,
     blocks: usize,
     pixel: usize,
     pixels: usize,
+    life: PhantomData<&'a [f32]>,
 }
+
+// SAFETY: only its rectangle is read, as through a `&[f32]`.
+unsafe impl Send for MapRef<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for MapRef<'_> {}
 
 impl<'a> MapRef<'a> {
     /// The whole map.
@@ -112,7 +119,8 @@ impl<'a> MapRef<'a> {
     /// If `data` is shorter than `map.len()`.
     pub fn new(map: Map, data: &'a [f32]) -> MapRef<'a> {
         check_length(&map, data.len());
-        MapRef { map, data, block: 0, blocks: map.blocks, pixel: 0, pixels: map.pixels() }
+        let (blocks, pixels) = (map.blocks, map.pixels());
+        MapRef { map, data: data.as_ptr(), block: 0, blocks, pixel: 0, pixels, life: PhantomData }
     }
 
     /// Only these pixels of the view.
@@ -160,13 +168,14 @@ impl<'a> MapRef<'a> {
     pub fn lanes(&self, block: usize, pixel: usize) -> &'a [f32] {
         assert!(block < self.blocks && pixel < self.pixels);
         let o = self.map.pixel_offset(self.block + block, self.pixel + pixel);
-        &self.data[o..o + LANES]
+        // SAFETY: inside the map's `len` f32 by the assertion, and in the rectangle that may be read.
+        unsafe { std::slice::from_raw_parts(self.data.add(o), LANES) }
     }
 
     /// First number of the view's first block, at offset 0 of its plane (border included).
     pub(crate) fn plane(&self) -> *const f32 {
-        // SAFETY: within `data`, or one past its end for an empty view.
-        unsafe { self.data.as_ptr().add((self.block * self.map.block_stride()).min(self.data.len())) }
+        // SAFETY: within the map's `len` f32, or one past its end for an empty view.
+        unsafe { self.data.add(self.block * self.map.block_stride()) }
     }
 
     /// Where the view's pixel `i` starts in its plane.
@@ -220,6 +229,12 @@ impl<'a> MapMut<'a> {
     /// The same view for a shorter time.
     pub fn reborrow(&mut self) -> MapMut<'_> {
         MapMut { life: PhantomData, ..*self }
+    }
+
+    /// Reads the view, which cannot be written as long as it is read.
+    pub fn as_ref(&self) -> MapRef<'_> {
+        let MapMut { map, data, block, blocks, pixel, pixels, .. } = *self;
+        MapRef { map, data, block, blocks, pixel, pixels, life: PhantomData }
     }
 
     /// A part of the view, which stays as it is.

@@ -71,7 +71,7 @@ pub(crate) fn chains(graph: &Graph, layers: &[Layer], shapes: &[Shape]) -> Vec<C
 fn tiles(layers: &[Layer], shape: Shape, shapes: &[Shape], has_rows: bool) -> Vec<usize> {
     let outputs: usize = shapes.iter().map(|shape| shape.channels.next_multiple_of(LANES)).sum();
     let sums = layers.iter().map(|layer| match layer {
-        Layer::Gemm(gemm) => gemm.sums_len(2) / 2,
+        Layer::Gemm(gemm) => gemm.sums_len(TILE_PIXELS.start) / TILE_PIXELS.start,
         _ => 0,
     });
     let values = outputs + sums.max().unwrap_or(0);

@@ -54,19 +54,27 @@ fn stage<O: Ops>(ops: &O, mci: &Mci, index: usize, x: &O::Tensor) -> O::Tensor {
         });
     }
     if mci.mixers[index] == Mixer::Attention {
-        x = ops.scope("pos_emb", |ops| ops.tap(conditional_positions(ops, &x, width)));
+        x = ops.scope("pos_emb", |ops| ops.tap(conditional_positions(ops, &x, width, mci.position_kernel)));
     }
+    let before: usize = mci.depths[..index].iter().sum();
+    let all: usize = mci.depths.iter().sum();
     ops.scope("blocks", |ops| {
         for block in 0..mci.depths[index] {
+            let depth = relative_depth(before + block, all);
             x = ops.scope(&block.to_string(), |ops| {
                 ops.tap(match mci.mixers[index] {
-                    Mixer::RepMixer => RepMixerBlock::image(width, mci.mlp_ratio).run(ops, &x),
-                    Mixer::Attention => attention_block(ops, mci, &x, width),
+                    Mixer::RepMixer => RepMixerBlock::image(width, mci.mlp_ratio, depth).run(ops, &x),
+                    Mixer::Attention => attention_block(ops, mci, &x, width, depth),
                 })
             });
         }
     });
     x
+}
+
+/// 0 for the first of all blocks, 1 for the last: drop path grows with it.
+pub(crate) fn relative_depth(block: usize, blocks: usize) -> f64 {
+    block as f64 / (blocks.max(2) - 1) as f64
 }
 
 /// Large-kernel depthwise convolution of stride 2, then a pointwise one: `(C, H, W)` → `(C', H/2, W/2)`.
@@ -98,13 +106,13 @@ fn round_to_8(width: usize) -> usize {
     if rounded * 10 < width * 9 { rounded + 8 } else { rounded }
 }
 
-/// RepCPE: x plus a 7×7 depthwise convolution of it.
-fn conditional_positions<O: Ops>(ops: &O, x: &O::Tensor, width: usize) -> O::Tensor {
-    let conv = Conv::depthwise(width, width, (LARGE_KERNEL, LARGE_KERNEL), 1).with_bias();
+/// RepCPE: x plus a depthwise convolution of it.
+fn conditional_positions<O: Ops>(ops: &O, x: &O::Tensor, width: usize, kernel: usize) -> O::Tensor {
+    let conv = Conv::depthwise(width, width, (kernel, kernel), 1).with_bias();
     ops.branches("reparam_conv", x, &conv, |ops, x| ops.add(x, &ops.conv("pos_enc", x, &conv)))
 }
 
-fn attention_block<O: Ops>(ops: &O, mci: &Mci, x: &O::Tensor, width: usize) -> O::Tensor {
+fn attention_block<O: Ops>(ops: &O, mci: &Mci, x: &O::Tensor, width: usize, depth: f64) -> O::Tensor {
     let normed = match mci.attention_norm {
         AttentionNorm::BatchNorm => ops.batch_norm("norm", x, BATCH_NORM_EPS),
         AttentionNorm::LayerNorm => ops.layer_norm("norm", x, LAYER_NORM_EPS),
@@ -115,9 +123,11 @@ fn attention_block<O: Ops>(ops: &O, mci: &Mci, x: &O::Tensor, width: usize) -> O
         let mixed = ops.attention(&ops.linear(&normed, &qkv), &attention);
         ops.linear(&mixed, &Linear::new("proj.weight", "proj.bias", width, width))
     });
-    let x = ops.add(x, &ops.layer_scale("layer_scale_1.gamma", &mixed));
+    let mixed = ops.layer_scale("layer_scale_1.gamma", &mixed);
+    let x = ops.add(x, &ops.drop_path("drop_path1", &mixed, depth));
     let mlp = ops.scope("mlp", |ops| conv_ffn(ops, &x, width, width * mci.mlp_ratio, (7, 7)));
-    ops.add(&x, &ops.layer_scale("layer_scale_2.gamma", &mlp))
+    let mlp = ops.layer_scale("layer_scale_2.gamma", &mlp);
+    ops.add(&x, &ops.drop_path("drop_path2", &mlp, depth))
 }
 
 /// A RepMixer token mixer and a ConvFFN. Text towers of the first generation use it too, with 1×11 kernels.
@@ -127,18 +137,21 @@ pub(crate) struct RepMixerBlock {
     pub mixer_kernel: (usize, usize),
     pub mlp_kernel: (usize, usize),
     pub scale_branch: bool,
+    /// Where the block stands, for drop path.
+    pub depth: f64,
 }
 
 impl RepMixerBlock {
-    fn image(width: usize, mlp_ratio: usize) -> Self {
+    fn image(width: usize, mlp_ratio: usize, depth: f64) -> Self {
         let (mixer_kernel, mlp_kernel) = ((3, 3), (7, 7));
-        Self { width, hidden: width * mlp_ratio, mixer_kernel, mlp_kernel, scale_branch: true }
+        Self { width, hidden: width * mlp_ratio, mixer_kernel, mlp_kernel, scale_branch: true, depth }
     }
 
     pub(crate) fn run<O: Ops>(&self, ops: &O, x: &O::Tensor) -> O::Tensor {
         let x = ops.scope("token_mixer", |ops| self.token_mixer(ops, x));
         let mlp = ops.scope("mlp", |ops| conv_ffn(ops, &x, self.width, self.hidden, self.mlp_kernel));
-        ops.add(&x, &ops.layer_scale("layer_scale.gamma", &mlp))
+        let mlp = ops.layer_scale("layer_scale.gamma", &mlp);
+        ops.add(&x, &ops.drop_path("drop_path", &mlp, self.depth))
     }
 
     /// x + γ (mixer(x) − norm(x)), all of it linear.

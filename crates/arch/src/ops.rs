@@ -257,6 +257,12 @@ pub trait Ops {
     /// a − b.
     fn sub(&self, a: &Self::Tensor, b: &Self::Tensor) -> Self::Tensor;
 
+    /// Drops a residual branch of some samples in training (arXiv:1603.09382), more often the nearer `depth` is to 1; `name`
+    /// keys the choice. Nothing happens elsewhere.
+    fn drop_path(&self, _name: &str, x: &Self::Tensor, _depth: f64) -> Self::Tensor {
+        x.clone()
+    }
+
     /// LayerNorm over the channels of every pixel.
     fn layer_norm(&self, name: &str, x: &Self::Tensor, eps: f64) -> Self::Tensor;
     /// A pointwise nonlinearity.

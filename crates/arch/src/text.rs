@@ -29,12 +29,13 @@ pub(crate) fn tower<O: Ops>(ops: &O, text: &Text, ids: &O::Tensor, embed_dim: us
         mixer_kernel: TEXT_KERNEL,
         mlp_kernel: TEXT_KERNEL,
         scale_branch: false,
+        depth: 0.0,
     };
     ops.scope("transformer.resblocks", |ops| {
         for (index, kind) in text.layout().enumerate() {
             x = ops.scope(&index.to_string(), |ops| {
                 ops.tap(match kind {
-                    TextBlock::Transformer => block.run(ops, &OPEN_CLIP, &x),
+                    TextBlock::Transformer => block.run(ops, &OPEN_CLIP, &x, 0.0),
                     TextBlock::RepMixer => mixer.run(ops, &x),
                 })
             });

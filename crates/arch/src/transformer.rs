@@ -45,16 +45,19 @@ pub(crate) static TIMM: Names = Names {
 
 impl Block {
     /// `x: (D, 1, T)` → the same shape.
-    pub(crate) fn run<O: Ops>(&self, ops: &O, names: &Names, x: &O::Tensor) -> O::Tensor {
+    /// `depth` is where the block stands, for drop path.
+    pub(crate) fn run<O: Ops>(&self, ops: &O, names: &Names, x: &O::Tensor, depth: f64) -> O::Tensor {
         let (width, hidden) = (self.width, self.hidden);
         let linear = |[w, b]: [&'static str; 2], inputs, outputs| Linear::new(w, b, inputs, outputs);
         let normed = ops.layer_norm(names.norm_1, x, self.norm_eps);
         let qkv = ops.linear(&normed, &linear(names.qkv, width, 3 * width));
         let mixed = ops.attention(&qkv, &self.attention);
-        let x = ops.add(x, &ops.linear(&mixed, &linear(names.proj, width, width)));
+        let mixed = ops.linear(&mixed, &linear(names.proj, width, width));
+        let x = ops.add(x, &ops.drop_path("drop_path1", &mixed, depth));
         let normed = ops.layer_norm(names.norm_2, &x, self.norm_eps);
         let up = ops.linear(&normed, &linear(names.up, width, hidden));
         let up = ops.activation(&up, self.activation);
-        ops.add(&x, &ops.linear(&up, &linear(names.down, hidden, width)))
+        let down = ops.linear(&up, &linear(names.down, hidden, width));
+        ops.add(&x, &ops.drop_path("drop_path2", &down, depth))
     }
 }

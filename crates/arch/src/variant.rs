@@ -110,12 +110,25 @@ pub struct Mci {
     pub mixers: Vec<Mixer>,
     /// Which stages' downsampling has squeeze-excite (the first stage has no downsampling).
     pub downsample_squeeze_excite: Vec<bool>,
+    /// Side of the depthwise kernel that gives positions to an attention stage.
+    #[serde(default = "published_position_kernel", skip_serializing_if = "is_published_position_kernel")]
+    pub position_kernel: usize,
     /// Whether the stem's blocks have a 1×1 branch.
     pub stem_scale_branch: bool,
     /// What normalises in front of attention.
     pub attention_norm: AttentionNorm,
     /// Whether the projection has a bias.
     pub head_bias: bool,
+}
+
+/// All published towers have this one, so that their files need not say it.
+const fn published_position_kernel() -> usize {
+    7
+}
+
+/// Variants without the field keep the fingerprints that indexes and caches were made with.
+const fn is_published_position_kernel(kernel: &usize) -> bool {
+    *kernel == published_position_kernel()
 }
 
 /// What mixes tokens in a stage.
@@ -394,6 +407,12 @@ impl Mci {
         }
         if self.mlp_ratio == 0 || self.mlp_ratio > 16 {
             return Some(format!("image.mlp_ratio is {}, must be 1 to 16", self.mlp_ratio));
+        }
+        if self.position_kernel.is_multiple_of(2) || self.position_kernel > 31 {
+            return Some(format!(
+                "image.position_kernel is {}, must be odd and at most 31",
+                self.position_kernel
+            ));
         }
         for (index, pair) in self.widths.windows(2).enumerate() {
             if pair[1] % pair[0] != 0 {

@@ -1,6 +1,7 @@
 //! Vision transformers (arXiv:2010.11929): timm's, with a patch or a convolutional stem (MobileCLIP-B, L-14),
 //! and OpenAI's, as open_clip writes it (the teachers).
 
+use crate::mci::relative_depth;
 use crate::ops::{Activation, Conv, Linear, Ops, Positions, Take};
 use crate::transformer::{Block, OPEN_CLIP, TIMM};
 use crate::variant::{ClipVit, Stem, TimmVit};
@@ -32,7 +33,9 @@ pub(crate) fn timm<O: Ops>(ops: &O, vit: &TimmVit, x: &O::Tensor, embed_dim: usi
         let block = Block::from(&vit.blocks);
         ops.scope("blocks", |ops| {
             for index in 0..vit.blocks.layers {
-                x = ops.scope(&index.to_string(), |ops| ops.tap(block.run(ops, &TIMM, &x)));
+                x = ops.scope(&index.to_string(), |ops| {
+                    ops.tap(block.run(ops, &TIMM, &x, relative_depth(index, vit.blocks.layers)))
+                });
             }
         });
         x = ops.scope("norm", |ops| ops.tap(ops.layer_norm("", &x, vit.blocks.norm_eps)));
@@ -91,7 +94,7 @@ pub(crate) fn clip<O: Ops>(ops: &O, vit: &ClipVit, x: &O::Tensor, embed_dim: usi
     let block = Block::from(&vit.blocks);
     ops.scope("transformer.resblocks", |ops| {
         for index in 0..vit.blocks.layers {
-            x = ops.scope(&index.to_string(), |ops| ops.tap(block.run(ops, &OPEN_CLIP, &x)));
+            x = ops.scope(&index.to_string(), |ops| ops.tap(block.run(ops, &OPEN_CLIP, &x, 0.0)));
         }
     });
     let x = ops.scope("ln_post", |ops| ops.tap(ops.layer_norm("", &x, eps)));

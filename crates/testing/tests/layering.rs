@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mobileclip-hub", &[]),
     ("mobileclip-jpeg", &["mobileclip-kernels"]),
     ("mobileclip-image", &["mobileclip-kernels", "mobileclip-jpeg"]),
+    ("mobileclip-autodiff", &["mobileclip-arch", "mobileclip-kernels"]),
     ("mobileclip-checkpoint", &["mobileclip-arch"]),
     ("mobileclip-graph", &["mobileclip-arch"]),
     ("mobileclip-engine", &["mobileclip-arch", "mobileclip-graph", "mobileclip-kernels"]),

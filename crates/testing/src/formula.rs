@@ -29,6 +29,11 @@ fn unit(name: &str, first: usize) -> impl Iterator<Item = f64> + use<> {
     stream(name, first).map(|z| (z >> 40) as f64 / f64::from(1 << 23) - 1.0)
 }
 
+/// `count` numbers in [−1, 1), multiples of 2⁻²³, that belong to a name.
+pub fn numbers(name: &str, count: usize) -> Vec<f64> {
+    unit(name, 0).take(count).collect()
+}
+
 /// The tensor that a checkpoint key of this name and shape gets.
 ///
 /// # Panics

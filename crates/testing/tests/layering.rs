@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mobileclip-jpeg", &["mobileclip-kernels"]),
     ("mobileclip-image", &["mobileclip-kernels", "mobileclip-jpeg"]),
     ("mobileclip-autodiff", &["mobileclip-arch", "mobileclip-kernels"]),
+    ("mobileclip-train", &["mobileclip-arch", "mobileclip-autodiff", "mobileclip-kernels"]),
     ("mobileclip-checkpoint", &["mobileclip-arch"]),
     ("mobileclip-graph", &["mobileclip-arch"]),
     ("mobileclip-engine", &["mobileclip-arch", "mobileclip-graph", "mobileclip-kernels"]),

@@ -1,0 +1,428 @@
+//! What is minimised: CLIP's loss, distillation from teachers and their sum over caption sets (arXiv:2311.17049, section 3;
+//! arXiv:2508.20691), and SigLIP's pairwise form (arXiv:2303.15343).
+//!
+//! Everything is computed in double precision from features in single precision. With B images, rows I and T of features, and
+//! the scale s: logits are s I Tᵀ. Losses are means over rows and, but for the pairwise ones, halves over both directions.
+
+use mobileclip_kernels::Pool;
+
+use crate::matrix::{log_softmax, product, product_transposed, transposed};
+use crate::rows::Rows;
+
+/// How images and texts of a batch are contrasted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contrast {
+    /// Softmax over the batch, in both directions (CLIP).
+    Softmax,
+    /// Every pair by itself (SigLIP); logits have a bias.
+    Sigmoid,
+}
+
+/// Where several teachers are averaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TeacherAverage {
+    /// Their probabilities, as all published scripts do.
+    Probabilities,
+    /// Their logits are added, as if their rows were one teacher's.
+    Logits,
+}
+
+/// The teachers whose embeddings stand side by side in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Teachers {
+    widths: Vec<usize>,
+    scales: Vec<f64>,
+    biases: Vec<f64>,
+    average: TeacherAverage,
+}
+
+/// Settings of an objective that contradict each other.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectiveError {
+    /// Neither one number nor one for each teacher.
+    #[error("{count} {what} for {teachers} teachers: give one for all, or one for each")]
+    Count {
+        /// `logit scales` or `logit biases`.
+        what: &'static str,
+        /// How many were given.
+        count: usize,
+        /// How many teachers there are.
+        teachers: usize,
+    },
+    /// With added logits there is one softmax, hence one scale.
+    #[error("teachers whose logits are added have one logit scale and bias, not {0}")]
+    OneScale(usize),
+    /// A number out of range.
+    #[error("{what} is {value}, must be {expected}")]
+    Range {
+        /// What it is.
+        what: &'static str,
+        /// What was given.
+        value: f64,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// No teacher.
+    #[error("distillation needs at least one teacher with a width of at least 1")]
+    NoTeacher,
+    /// Neither term counts.
+    #[error("both loss weights are 0")]
+    NoTerm,
+    /// A weight on distillation without teachers.
+    #[error("the distillation loss has weight {0}, but there are no teachers")]
+    WeightWithoutTeachers(f64),
+    /// Rows of another width than the teachers have together.
+    #[error("teacher embeddings of width {found}, the teachers have {expected} together")]
+    TeacherWidth {
+        /// The sum of the teachers' widths.
+        expected: usize,
+        /// The rows' width.
+        found: usize,
+    },
+    /// A batch whose parts do not belong together.
+    #[error("{what}: {found} rows, the batch has {expected}")]
+    RowCount {
+        /// Which rows.
+        what: &'static str,
+        /// Rows of the images.
+        expected: usize,
+        /// Rows of this part.
+        found: usize,
+    },
+    /// Image and text features of different widths.
+    #[error("text features of width {found}, image features of width {expected}")]
+    FeatureWidth {
+        /// The images' width.
+        expected: usize,
+        /// The texts' width.
+        found: usize,
+    },
+    /// Distillation without embeddings to learn from.
+    #[error("the batch has no teacher embeddings for its {0}")]
+    NoTeacherRows(&'static str),
+}
+
+impl Teachers {
+    /// Teachers of these widths. No scale: 1 for each; one: the same for all. Biases are for [`Contrast::Sigmoid`] and count
+    /// in the same way, none meaning 0.
+    ///
+    /// # Errors
+    /// [`ObjectiveError`] if the counts contradict each other or a scale is not a positive number.
+    pub fn new(
+        widths: &[usize],
+        scales: &[f64],
+        biases: &[f64],
+        average: TeacherAverage,
+    ) -> Result<Teachers, ObjectiveError> {
+        let teachers = widths.len();
+        if teachers == 0 || widths.contains(&0) {
+            return Err(ObjectiveError::NoTeacher);
+        }
+        if average == TeacherAverage::Logits
+            && let Some(many) = [scales.len(), biases.len()].into_iter().find(|&n| n > 1)
+        {
+            return Err(ObjectiveError::OneScale(many));
+        }
+        let spread = |what, given: &[f64], default: f64| match given.len() {
+            0 => Ok(vec![default; teachers]),
+            1 => Ok(vec![given[0]; teachers]),
+            count if count == teachers => Ok(given.to_vec()),
+            count => Err(ObjectiveError::Count { what, count, teachers }),
+        };
+        let scales = spread("logit scales", scales, 1.0)?;
+        let biases = spread("logit biases", biases, 0.0)?;
+        if let Some(&value) = scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+            return Err(ObjectiveError::Range {
+                what: "a teacher's logit scale",
+                value,
+                expected: "positive",
+            });
+        }
+        if let Some(&value) = biases.iter().find(|b| !b.is_finite()) {
+            return Err(ObjectiveError::Range {
+                what: "a teacher's logit bias",
+                value,
+                expected: "a number",
+            });
+        }
+        Ok(Teachers { widths: widths.to_vec(), scales, biases, average })
+    }
+
+    /// Numbers of a row of all teachers.
+    pub fn width(&self) -> usize {
+        self.widths.iter().sum()
+    }
+
+    /// First column, width, scale and bias of each group of columns that has logits of its own.
+    fn groups(&self) -> Vec<(usize, usize, f64, f64)> {
+        match self.average {
+            TeacherAverage::Logits => vec![(0, self.width(), self.scales[0], self.biases[0])],
+            TeacherAverage::Probabilities => {
+                let mut first = 0;
+                (0..self.widths.len())
+                    .map(|t| {
+                        let start = first;
+                        first += self.widths[t];
+                        (start, self.widths[t], self.scales[t], self.biases[t])
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// The mean over groups of `probabilities(logits)` for logits scale a bᵀ + bias.
+    fn mean(&self, pool: &Pool, a: Rows<'_>, b: Rows<'_>, probabilities: impl Fn(&mut Vec<f64>)) -> Vec<f64> {
+        let groups = self.groups();
+        let mut total = vec![0.0; a.count() * b.count()];
+        for &(first, width, scale, bias) in &groups {
+            let mut logits =
+                product_transposed(pool, &a.columns(first, width), &b.columns(first, width), width);
+            logits.iter_mut().for_each(|v| *v = scale * *v + bias);
+            probabilities(&mut logits);
+            total.iter_mut().zip(&logits).for_each(|(t, p)| *t += p / groups.len() as f64);
+        }
+        total
+    }
+}
+
+/// The loss: which terms, with which weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objective {
+    contrast: Contrast,
+    contrastive_weight: f64,
+    distill_weight: f64,
+    teachers: Option<Teachers>,
+}
+
+/// One set of captions of a batch: row i belongs to image i.
+#[derive(Clone, Copy, Debug)]
+pub struct Captions<'a> {
+    /// The student's features, of unit length.
+    pub features: Rows<'a>,
+    /// The teachers' embeddings, each of unit length.
+    pub teacher: Option<Rows<'a>>,
+}
+
+/// What a loss is computed of.
+#[derive(Clone, Debug)]
+pub struct Pairs<'a> {
+    /// The student's image features, of unit length.
+    pub images: Rows<'a>,
+    /// The teachers' image embeddings.
+    pub teacher: Option<Rows<'a>>,
+    /// True captions, then synthetic ones if there are any: losses are summed over the sets, whose texts are no negatives of
+    /// each other.
+    pub captions: Vec<Captions<'a>>,
+    /// What cosines are multiplied with.
+    pub scale: f64,
+    /// What is added to logits ([`Contrast::Sigmoid`] only).
+    pub bias: f64,
+}
+
+/// Loss terms, weights applied, and gradients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Losses {
+    /// The contrastive term.
+    pub contrastive: f64,
+    /// The distillation term.
+    pub distill: f64,
+    /// Gradient of the images' features.
+    pub images: Vec<f64>,
+    /// Gradients of each set's text features.
+    pub captions: Vec<Vec<f64>>,
+    /// Gradient of the scale; times the scale, that of its logarithm, which is what models store.
+    pub scale: f64,
+    /// Gradient of the bias.
+    pub bias: f64,
+}
+
+impl Losses {
+    /// The sum of both terms.
+    pub fn total(&self) -> f64 {
+        self.contrastive + self.distill
+    }
+}
+
+impl Objective {
+    /// Only the contrastive term.
+    pub fn contrastive(contrast: Contrast) -> Objective {
+        Objective { contrast, contrastive_weight: 1.0, distill_weight: 0.0, teachers: None }
+    }
+
+    /// Both terms with weights, the second against teachers.
+    ///
+    /// # Errors
+    /// [`ObjectiveError`] if a weight is negative or no number, both are 0, or there is a weight but no teacher.
+    pub fn new(
+        contrast: Contrast,
+        contrastive_weight: f64,
+        distill_weight: f64,
+        teachers: Option<Teachers>,
+    ) -> Result<Objective, ObjectiveError> {
+        for value in [contrastive_weight, distill_weight] {
+            if !(value.is_finite() && value >= 0.0) {
+                let expected = "a number of at least 0";
+                return Err(ObjectiveError::Range { what: "a loss weight", value, expected });
+            }
+        }
+        if contrastive_weight + distill_weight == 0.0 {
+            return Err(ObjectiveError::NoTerm);
+        }
+        if distill_weight > 0.0 && teachers.is_none() {
+            return Err(ObjectiveError::WeightWithoutTeachers(distill_weight));
+        }
+        Ok(Objective { contrast, contrastive_weight, distill_weight, teachers })
+    }
+
+    /// Whether batches need teacher embeddings.
+    pub fn distills(&self) -> bool {
+        self.distill_weight > 0.0
+    }
+
+    /// The loss of a batch and its gradients.
+    ///
+    /// # Errors
+    /// [`ObjectiveError`] if the parts of the batch do not belong together or teacher embeddings are missing.
+    pub fn loss(&self, pool: &Pool, pairs: &Pairs<'_>) -> Result<Losses, ObjectiveError> {
+        self.check(pairs)?;
+        let (count, width) = (pairs.images.count(), pairs.images.width());
+        let images = pairs.images.columns(0, width);
+        let mut losses = Losses {
+            contrastive: 0.0,
+            distill: 0.0,
+            images: vec![0.0; images.len()],
+            captions: Vec::new(),
+            scale: 0.0,
+            bias: 0.0,
+        };
+        for captions in &pairs.captions {
+            let texts = captions.features.columns(0, width);
+            let cosines = product_transposed(pool, &images, &texts, width);
+            let teachers = match (&self.teachers, pairs.teacher, captions.teacher) {
+                (Some(teachers), Some(images), Some(texts)) if self.distills() => {
+                    Some((teachers, images, texts))
+                }
+                _ => None,
+            };
+            let slopes = match self.contrast {
+                Contrast::Softmax => self.softmax(pool, &cosines, pairs.scale, count, teachers, &mut losses),
+                Contrast::Sigmoid => self.sigmoid(pool, &cosines, pairs, count, teachers, &mut losses),
+            };
+            losses.bias += slopes.iter().sum::<f64>();
+            losses.scale += slopes.iter().zip(&cosines).map(|(g, c)| g * c).sum::<f64>();
+            let of_images = product(pool, &slopes, &texts, count, width);
+            losses.images.iter_mut().zip(of_images).for_each(|(sum, g)| *sum += pairs.scale * g);
+            let mut of_texts = product(pool, &transposed(&slopes, count), &images, count, width);
+            of_texts.iter_mut().for_each(|g| *g *= pairs.scale);
+            losses.captions.push(of_texts);
+        }
+        Ok(losses)
+    }
+
+    /// Adds cross-entropies of both directions and returns the logits' gradient.
+    fn softmax(
+        &self,
+        pool: &Pool,
+        cosines: &[f64],
+        scale: f64,
+        count: usize,
+        teachers: Option<(&Teachers, Rows<'_>, Rows<'_>)>,
+        losses: &mut Losses,
+    ) -> Vec<f64> {
+        let logits: Vec<f64> = cosines.iter().map(|c| scale * c).collect();
+        let mut slopes = vec![0.0; count * count];
+        let half = 0.5 / count as f64;
+        for is_text in [false, true] {
+            let mut log = if is_text { transposed(&logits, count) } else { logits.clone() };
+            log_softmax(pool, &mut log, count);
+            let diagonal: f64 = (0..count).map(|i| log[i * count + i]).sum();
+            losses.contrastive -= self.contrastive_weight * half * diagonal;
+            let mut of_direction: Vec<f64> =
+                log.iter().map(|l| self.contrastive_weight * half * l.exp()).collect();
+            (0..count).for_each(|i| of_direction[i * count + i] -= self.contrastive_weight * half);
+            if let Some((teachers, images, texts)) = teachers {
+                let (from, to) = if is_text { (texts, images) } else { (images, texts) };
+                let targets = teachers.mean(pool, from, to, |logits| {
+                    log_softmax(pool, logits, count);
+                    logits.iter_mut().for_each(|v| *v = v.exp());
+                });
+                let weight = self.distill_weight * half;
+                losses.distill -= weight * targets.iter().zip(&log).map(|(p, l)| p * l).sum::<f64>();
+                let terms = of_direction.iter_mut().zip(log.iter().zip(&targets));
+                terms.for_each(|(slope, (log, target))| *slope += weight * (log.exp() - target));
+            }
+            if is_text {
+                of_direction = transposed(&of_direction, count);
+            }
+            slopes.iter_mut().zip(&of_direction).for_each(|(sum, g)| *sum += g);
+        }
+        slopes
+    }
+
+    /// Adds the pairwise terms and returns the logits' gradient.
+    fn sigmoid(
+        &self,
+        pool: &Pool,
+        cosines: &[f64],
+        pairs: &Pairs<'_>,
+        count: usize,
+        teachers: Option<(&Teachers, Rows<'_>, Rows<'_>)>,
+        losses: &mut Losses,
+    ) -> Vec<f64> {
+        // A label of a teacher is soft, between −1 and 1, as published.
+        let soft = teachers.map(|(teachers, images, texts)| {
+            teachers.mean(pool, images, texts, |logits| {
+                logits.iter_mut().for_each(|v| *v = 2.0 / (1.0 + (-*v).exp()) - 1.0);
+            })
+        });
+        let part = 1.0 / count as f64;
+        let mut slopes = vec![0.0; count * count];
+        for (i, slope) in slopes.iter_mut().enumerate() {
+            let logit = pairs.scale * cosines[i] + pairs.bias;
+            let hard = if i / count == i % count { 1.0 } else { -1.0 };
+            let (loss, of_logit) = pair(hard, logit);
+            losses.contrastive += self.contrastive_weight * part * loss;
+            *slope += self.contrastive_weight * part * of_logit;
+            if let Some(soft) = &soft {
+                let (loss, of_logit) = pair(soft[i], logit);
+                losses.distill += self.distill_weight * part * loss;
+                *slope += self.distill_weight * part * of_logit;
+            }
+        }
+        slopes
+    }
+
+    fn check(&self, pairs: &Pairs<'_>) -> Result<(), ObjectiveError> {
+        let (expected, width) = (pairs.images.count(), pairs.images.width());
+        let rows = |what, rows: Rows<'_>| match rows.count() {
+            found if found == expected => Ok(()),
+            found => Err(ObjectiveError::RowCount { what, expected, found }),
+        };
+        for captions in &pairs.captions {
+            rows("text features", captions.features)?;
+            if captions.features.width() != width {
+                let found = captions.features.width();
+                return Err(ObjectiveError::FeatureWidth { expected: width, found });
+            }
+        }
+        let Some(teachers) = self.teachers.as_ref().filter(|_| self.distills()) else { return Ok(()) };
+        let texts = pairs.captions.iter().map(|captions| ("texts", captions.teacher));
+        for (what, found) in std::iter::once(("images", pairs.teacher)).chain(texts) {
+            let found = found.ok_or(ObjectiveError::NoTeacherRows(what))?;
+            rows("teacher embeddings", found)?;
+            if found.width() != teachers.width() {
+                let (expected, found) = (teachers.width(), found.width());
+                return Err(ObjectiveError::TeacherWidth { expected, found });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// −log sigmoid(label · logit) and its slope along the logit.
+fn pair(label: f64, logit: f64) -> (f64, f64) {
+    let z = label * logit;
+    let loss = (-z).max(0.0) + (-z.abs()).exp().ln_1p();
+    (loss, -label / (1.0 + z.exp()))
+}

@@ -6,7 +6,7 @@ use mobileclip_arch::{Activation, Conv, Resample, Weights};
 use mobileclip_graph::{Graph, Node, NodeId, Op, Value};
 use mobileclip_kernels::{
     self as kernels, ConvShape, Depthwise, DepthwiseShape, Isa, LANES, LayerNorm, MAX_TILES, PackedConv,
-    PackedGemm,
+    PackedGemm, Precision,
 };
 
 use crate::error::EngineError;
@@ -40,7 +40,7 @@ pub(crate) struct PositionTable {
 }
 
 impl Layer {
-    /// Packs node `id`; `pixels` is how many its output usually has.
+    /// Packs node `id`; `pixels` is how many its output usually has, `precision` that of its product.
     pub(crate) fn pack(
         graph: &Graph,
         id: NodeId,
@@ -48,6 +48,7 @@ impl Layer {
         pixels: usize,
         weights: &dyn Weights,
         isa: Isa,
+        precision: Precision,
     ) -> Result<Self, EngineError> {
         let node = &graph.nodes[id];
         let read = |value: &Value| finite(value.f32(weights), value, node);
@@ -57,7 +58,11 @@ impl Layer {
                 let bias = bias.as_ref().map(read).transpose()?;
                 let reads_pixels = matches!(graph.nodes[node.inputs[0]].op, Op::Input);
                 let winograd = !has_border(graph, node.inputs[0]) && winograd_pays(conv, pixels);
-                pack_conv(node, conv, &weight, bias.as_deref(), reads_pixels, winograd, isa)?
+                let form = match precision {
+                    Precision::F32 if winograd => Form::Winograd,
+                    precision => Form::Plain(precision),
+                };
+                pack_conv(node, conv, &weight, bias.as_deref(), reads_pixels, form, isa)?
             }
             Op::LayerNorm { weight, bias, eps } => {
                 Self::Norm(LayerNorm::new(isa, *eps as f32, &read(weight)?, &read(bias)?))
@@ -96,13 +101,21 @@ impl Layer {
     }
 }
 
+/// How a product is made.
+#[derive(Clone, Copy)]
+enum Form {
+    Plain(Precision),
+    /// In f32, with a Strassen–Winograd level.
+    Winograd,
+}
+
 fn pack_conv(
     node: &Node,
     conv: &Conv,
     weight: &[f32],
     bias: Option<&[f32]>,
     reads_pixels: bool,
-    winograd: bool,
+    form: Form,
     isa: Isa,
 ) -> Result<Layer, EngineError> {
     let kernel = [conv.kernel.0, conv.kernel.1];
@@ -117,8 +130,11 @@ fn pack_conv(
         return Ok(Layer::Depthwise(Depthwise::pack(isa, shape, weight, bias)));
     }
     if conv.is_pointwise() && !reads_pixels {
-        let pack = if winograd { PackedGemm::pack_winograd } else { PackedGemm::pack };
-        return Ok(Layer::Gemm(pack(isa, conv.outputs, conv.inputs, weight, bias)));
+        let (n, k) = (conv.outputs, conv.inputs);
+        return Ok(Layer::Gemm(match form {
+            Form::Winograd => PackedGemm::pack_winograd(isa, n, k, weight, bias),
+            Form::Plain(precision) => PackedGemm::pack_as(precision, isa, n, k, weight, bias),
+        }));
     }
     if conv.padding.0 != conv.padding.1 || node.inputs.len() > 1 {
         return Err(unsupported(node, &format!("a convolution {conv:?}")));

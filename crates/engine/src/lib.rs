@@ -7,10 +7,11 @@ mod chain;
 mod error;
 mod layer;
 mod plan;
+mod precision;
 mod run;
 mod tower;
 
 pub use error::EngineError;
-pub use mobileclip_kernels::{Isa, Pool};
+pub use mobileclip_kernels::{Isa, Pool, Precision};
 pub use run::end_of_text;
 pub use tower::{FeatureMap, Input, Output, Tower};

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use mobileclip_arch::{Shape, Weights};
 use mobileclip_graph::{Graph, Op};
-use mobileclip_kernels::{Isa, MapRef, Pool, unpack_planar};
+use mobileclip_kernels::{Isa, MapRef, Pool, Precision, unpack_planar};
 
 use crate::error::EngineError;
 use crate::layer::Layer;
 use crate::plan::{Arena, Plan};
+use crate::precision::precisions;
 use crate::run::Run;
 
 /// Plans of this many input shapes are kept.
@@ -72,7 +73,8 @@ struct Ready {
 }
 
 impl Tower {
-    /// Packs a graph's weights. `usual` is the height and width of the inputs that it should be fastest for.
+    /// Packs a graph's weights. `usual` is the height and width of the inputs that it should be fastest for; products are made
+    /// in `precision`, but for some that would lose too much.
     ///
     /// # Errors
     /// [`EngineError::NotFinite`] for a damaged checkpoint, [`EngineError::Unsupported`] for a graph that no kernel
@@ -83,16 +85,19 @@ impl Tower {
         isa: Isa,
         pool: Arc<Pool>,
         usual: (usize, usize),
+        precision: Precision,
     ) -> Result<Self, EngineError> {
         let channels = graph.channels();
         let (height, width) = usual;
         let shapes = graph.shapes(height, width);
         let shapes = shapes.ok_or(EngineError::InputSize { tower: graph.tower, height, width })?;
+        let precisions = precisions(&graph, &shapes, precision);
         let packed: Vec<OnceLock<Result<Layer, EngineError>>> =
             graph.nodes.iter().map(|_| OnceLock::new()).collect();
         pool.for_each(graph.nodes.len(), |_, id| {
             packed[id].get_or_init(|| {
-                let layer = Layer::pack(&graph, id, &channels, shapes[id].pixels(), weights.as_ref(), isa);
+                let pixels = shapes[id].pixels();
+                let layer = Layer::pack(&graph, id, &channels, pixels, weights.as_ref(), isa, precisions[id]);
                 // Often enough that the file's pages never add up to much, not so often that reading suffers.
                 if id % RELEASE_EVERY == 0 {
                     weights.release();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mobileclip_arch::{Dialect, Manifest, Tower as Which, Variant};
-use mobileclip_engine::{EngineError, Input, Isa, Pool, Tower};
+use mobileclip_engine::{EngineError, Input, Isa, Pool, Precision, Tower};
 use mobileclip_graph::Graph;
 use mobileclip_testing::compare::assert_close;
 use mobileclip_testing::formula::{self, Formula};
@@ -16,7 +16,8 @@ const TOLERANCE: f64 = 2e-5;
 fn tower(variant: &Variant, which: Which, isa: Isa, threads: usize, taps: &[&str]) -> Tower {
     let weights = Arc::new(Formula::of(&Manifest::of(variant)));
     let graph = Graph::trace(variant, which, weights.as_ref(), taps);
-    Tower::new(graph, weights, isa, Arc::new(Pool::new(threads)), usual(variant, which)).unwrap()
+    Tower::new(graph, weights, isa, Arc::new(Pool::new(threads)), usual(variant, which), Precision::F32)
+        .unwrap()
 }
 
 fn usual(variant: &Variant, which: Which) -> (usize, usize) {
@@ -235,9 +236,15 @@ fn a_damaged_weight_is_an_error_that_names_it() {
     let variant = toy("toy4");
     let weights = Arc::new(Damaged(Formula::of(&Manifest::of(&variant))));
     let graph = Graph::trace(&variant, Which::Text, weights.as_ref(), &[]);
-    let error =
-        Tower::new(graph, weights, Isa::detect(), Arc::new(Pool::new(1)), usual(&variant, Which::Text))
-            .err()
-            .unwrap();
+    let error = Tower::new(
+        graph,
+        weights,
+        Isa::detect(),
+        Arc::new(Pool::new(1)),
+        usual(&variant, Which::Text),
+        Precision::F32,
+    )
+    .err()
+    .unwrap();
     assert!(error.to_string().contains("`text.ln_final.bias` holds NaN at element 3"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mobileclip_arch::{Attention, Conv, Tower as Which, Weights};
-use mobileclip_engine::{EngineError, Input, Isa, Output, Pool, Tower};
+use mobileclip_engine::{EngineError, Input, Isa, Output, Pool, Precision, Tower};
 use mobileclip_graph::{Graph, Node, NodeId, Op, Value};
 
 struct Constants(HashMap<String, Vec<f32>>);
@@ -47,7 +47,14 @@ fn run(nodes: Vec<Node>, (height, width): (usize, usize), threads: usize) -> Res
         }
     }
     let pool = Arc::new(Pool::new(threads));
-    let tower = Tower::new(graph, Arc::new(Constants(constants)), Isa::detect(), pool, (height, width))?;
+    let tower = Tower::new(
+        graph,
+        Arc::new(Constants(constants)),
+        Isa::detect(),
+        pool,
+        (height, width),
+        Precision::F32,
+    )?;
     tower.run(Input::Pixels { height, width, values: &vec![1.0; 3 * height * width] })
 }
 

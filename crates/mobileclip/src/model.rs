@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use mobileclip_arch::{Dialect, Form, Tower as Which, Variant, Weights};
 use mobileclip_checkpoint::{Checkpoint, Options, TensorFile};
-use mobileclip_engine::{FeatureMap, Input, Isa, Output, Pool, Tower, end_of_text};
+use mobileclip_engine::{FeatureMap, Input, Isa, Output, Pool, Precision, Tower, end_of_text};
 use mobileclip_graph::Graph;
 use mobileclip_hub::{Hub, Progress};
 use mobileclip_image::{DecodeOptions, Filter, Preprocess, RgbImage, decode_file};
@@ -26,6 +26,9 @@ pub struct LoadOptions {
     pub image_size: Option<(usize, usize)>,
     /// Decoding of files: limits, and whether the EXIF orientation is applied.
     pub decode: DecodeOptions,
+    /// What numbers the towers multiply. Embeddings of different precisions are near each other, not equal: see
+    /// [`Model::precision`].
+    pub precision: Precision,
 }
 
 /// A model that encodes pictures and texts into one space. Cheap to share between threads; towers are packed when first
@@ -45,6 +48,7 @@ pub struct Model {
     scale: f32,
     pool: Arc<Pool>,
     isa: Isa,
+    precision: Precision,
 }
 
 impl Model {
@@ -108,6 +112,7 @@ impl Model {
             scale,
             pool: Arc::new(Pool::new(threads)),
             isa: Isa::detect(),
+            precision: options.precision,
             variant,
         })
     }
@@ -150,6 +155,16 @@ impl Model {
     /// The instruction set that it runs on: `avx512`, `avx2` or `scalar`.
     pub fn instruction_set(&self) -> &'static str {
         self.isa.name()
+    }
+
+    /// What numbers the towers multiply.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Whether the processor has instructions for the model's precision. Where not, the same products are made more slowly.
+    pub fn precision_is_native(&self) -> bool {
+        self.isa.has(self.precision)
     }
 
     /// The tokenizer of the family.
@@ -320,7 +335,7 @@ impl Model {
             Which::Image => self.preprocess.size,
             Which::Text => (1, self.variant.text.context),
         };
-        let tower = Tower::new(graph, weights, self.isa, Arc::clone(&self.pool), usual);
+        let tower = Tower::new(graph, weights, self.isa, Arc::clone(&self.pool), usual, self.precision);
         // What the file says of its damage is clearer than what the engine saw of it.
         self.source.take_error()?;
         tower.map_err(|source| Error::Weights { path: self.path().to_path_buf(), source })

@@ -95,6 +95,8 @@ pub enum Command {
     Tokens(Tokens),
     /// Writes a model in another form: open_clip's folder, or one fused file that loads at once
     Convert(Convert),
+    /// Writes a model's towers for other runtimes: ONNX
+    Export(Export),
     /// Measures how fast a model runs here
     Bench(Bench),
     /// Lists the models that can be named
@@ -356,6 +358,84 @@ pub struct Convert {
     pub force: bool,
 }
 
+/// A tower of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TowerName {
+    /// Pictures to features
+    Image,
+    /// Texts to features
+    Text,
+}
+
+/// In which order the bytes of a picture lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PixelOrder {
+    /// [batch, height, width, 3], as decoders give it
+    Nhwc,
+    /// [batch, 3, height, width]
+    Nchw,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip export MobileCLIP2-S0 --onnx --out s0                  (s0/image.onnx and s0/text.onnx)
+  mobileclip export s0.safetensors --onnx --out s0 --with-preprocess
+  mobileclip export MobileCLIP2-S2 --onnx --tower image --image-size 512 --out s2-512.onnx
+
+What goes in and comes out (the batch is dynamic):
+  image.onnx   pixel_values f32 [batch, 3, height, width], preprocessed   ->  image_embeds f32 [batch, D]
+               with --with-preprocess: image u8 [batch, height, width, 3], RGB, of any size
+  text.onnx    input_ids i64 [batch, 77], as `mobileclip tokens` prints   ->  text_embeds f32 [batch, D]
+
+BatchNorms and branches are fused. The operators are those of opset 17, with --with-preprocess 18. Preprocessing,
+context length and logit scale stand in the model's metadata. Weights of 2 GB or more go to NAME.onnx.data.")]
+pub struct Export {
+    /// A model's name, folder or file [default: --model]
+    #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath)]
+    pub target: Option<String>,
+
+    /// Writes ONNX models; there is no other form yet, so it may be left out
+    #[arg(long)]
+    pub onnx: bool,
+
+    /// A folder for image.onnx and text.onnx, or with --tower a name ending in .onnx
+    #[arg(long, short, value_name = "DIR|FILE", value_hint = ValueHint::AnyPath)]
+    pub out: PathBuf,
+
+    /// Writes one tower only
+    #[arg(long, value_enum, value_name = "TOWER")]
+    pub tower: Option<TowerName>,
+
+    /// Height and width of the images that the tower sees, as 512 or 512x384 [default: as trained]
+    #[arg(long, value_name = "SIZE", value_parser = image_size)]
+    pub image_size: Option<(usize, usize)>,
+
+    /// Tokens of a row, for text towers that do not see their padding [default: the context's length]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub text_length: Option<usize>,
+
+    /// Takes pictures as they are decoded: resizing, cropping and normalising are part of the model
+    #[arg(long)]
+    pub with_preprocess: bool,
+
+    /// In which order the bytes of these pictures lie
+    #[arg(long, value_enum, value_name = "ORDER", default_value = "nhwc", requires = "with_preprocess")]
+    pub pixel_order: PixelOrder,
+
+    /// Gives embeddings of length 1, as `mobileclip embed` does; without it, as with --raw
+    #[arg(long)]
+    pub normalize: bool,
+
+    /// Puts the weights into a file of their own, NAME.onnx.data
+    #[arg(long)]
+    pub external_data: bool,
+
+    /// Replaces what is there
+    #[arg(long)]
+    pub force: bool,
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -414,9 +494,24 @@ fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Height and width of an image: one number for both, or two.
+fn image_size(text: &str) -> Result<(usize, usize), String> {
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    Ok((count(height)?, count(width)?))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+
+    #[test]
+    fn image_sizes_are_one_number_or_two() {
+        assert_eq!(super::image_size("256"), Ok((256, 256)));
+        assert_eq!(super::image_size("512x384"), Ok((512, 384)));
+        for wrong in ["", "x", "256x", "0", "256x0", "-1", "256X256", "1x2x3"] {
+            assert!(super::image_size(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_definitions_do_not_contradict_each_other() {

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(&global, &args),
         Command::Tokens(args) => commands::tokens::run(&args),
         Command::Convert(args) => commands::convert::run(&global, &args),
+        Command::Export(args) => commands::export::run(&global, &args),
         Command::Bench(args) => commands::bench::run(&global, &args),
         Command::Models(args) => commands::models::run(&args),
         Command::Download(args) => commands::download::run(&global, &args),

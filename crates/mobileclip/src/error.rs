@@ -26,6 +26,14 @@ pub enum Error {
         /// What is wrong with its weights.
         source: mobileclip_engine::EngineError,
     },
+    /// A tower that cannot be written as an ONNX model.
+    #[error("{path}: {source}")]
+    Onnx {
+        /// The file of the weights.
+        path: PathBuf,
+        /// Why.
+        source: mobileclip_onnx::Error,
+    },
     /// A deploy file that is none.
     #[error("{path}: not a deploy file of this version: {reason}")]
     Deploy {

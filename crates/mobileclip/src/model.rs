@@ -45,7 +45,7 @@ pub struct Model {
     image: OnceLock<Tower>,
     text: OnceLock<Tower>,
     packing: Mutex<()>,
-    scale: f32,
+    pub(crate) scale: f32,
     pool: Arc<Pool>,
     isa: Isa,
     precision: Precision,
@@ -320,13 +320,17 @@ impl Model {
         if let Some(tower) = slot.get() {
             return Ok(tower);
         }
-        let graph = match (&self.graphs, which) {
+        let tower = self.pack(self.graph(which))?;
+        Ok(slot.get_or_init(|| tower))
+    }
+
+    /// A tower's fused graph: the deploy file's, or one traced over the checkpoint.
+    pub(crate) fn graph(&self, which: Which) -> Graph {
+        match (&self.graphs, which) {
             (Some((image, _)), Which::Image) => image.clone(),
             (Some((_, text)), Which::Text) => text.clone(),
             (None, _) => Graph::trace(&self.variant, which, self.source.as_ref(), &[]),
-        };
-        let tower = self.pack(graph)?;
-        Ok(slot.get_or_init(|| tower))
+        }
     }
 
     fn pack(&self, graph: Graph) -> Result<Tower> {

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use mobileclip_arch::{Form, Manifest, Shape, Weights};
+use std::path::Path;
+
+use mobileclip_arch::{Form, Manifest, Shape, TensorSpec, Variant, Weights};
+use safetensors::tensor::{Dtype, View, serialize_to_file};
 
 const CONV_GAIN: f64 = 1.15;
 const MATRIX_GAIN: f64 = 2.0;
@@ -120,6 +123,37 @@ pub fn pixels(label: &str, shape: Shape, mean: [f64; 3], std: [f64; 3]) -> Vec<f
         .enumerate()
         .map(|(i, &v)| (f64::from(v) - mean[i / plane]) / std[i / plane])
         .collect()
+}
+
+/// A tensor of a checkpoint, made when it is written.
+struct Lazy<'a>(&'a TensorSpec);
+
+impl View for Lazy<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        tensor(&self.0.name, &self.0.shape).iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.0.shape.iter().product::<usize>()
+    }
+}
+
+/// Writes a checkpoint in train form with these weights, as safetensors by canonical names.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_checkpoint(variant: &Variant, path: &Path) -> Result<(), safetensors::SafeTensorError> {
+    let manifest = Manifest::of(variant);
+    let tensors = manifest.of_form(Form::Train).map(|spec| (spec.name.as_str(), Lazy(spec)));
+    serialize_to_file(tensors, None, path)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mobileclip-train", &["mobileclip-arch", "mobileclip-autodiff", "mobileclip-kernels"]),
     ("mobileclip-checkpoint", &["mobileclip-arch"]),
     ("mobileclip-graph", &["mobileclip-arch"]),
+    ("mobileclip-onnx", &["mobileclip-arch", "mobileclip-graph"]),
     ("mobileclip-engine", &["mobileclip-arch", "mobileclip-graph", "mobileclip-kernels"]),
     (
         "mobileclip",
@@ -27,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mobileclip-graph",
             "mobileclip-hub",
             "mobileclip-image",
+            "mobileclip-onnx",
             "mobileclip-text",
         ],
     ),

@@ -67,7 +67,8 @@ pub fn run(global: &Global, args: &Convert) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn is_same(a: &Path, b: &Path) -> bool {
+/// Whether two paths are one file.
+pub(super) fn is_same(a: &Path, b: &Path) -> bool {
     match (fs::canonicalize(a), fs::canonicalize(b)) {
         (Ok(a), Ok(b)) => a == b,
         _ => false,

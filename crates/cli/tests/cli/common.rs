@@ -1,11 +1,10 @@
 //! A tiny model with the whole vocabulary, made by formula, and the binary under test.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use mobileclip::{Manifest, Variant};
+use mobileclip::Variant;
 use mobileclip_testing::{formula, golden};
-use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -22,7 +21,8 @@ impl Place {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("tiny.safetensors");
-        write_model(TINY.as_ref(), &model);
+        let variant = Variant::parse(&std::fs::read_to_string(TINY).unwrap()).unwrap();
+        formula::write_checkpoint(&variant, &model).unwrap();
         Self { folder, model }
     }
 
@@ -124,21 +124,4 @@ impl Ran {
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         self.out.lines().map(parse).collect()
     }
-}
-
-/// Formula weights of the variant in `toml`.
-fn write_model(toml: &Path, path: &Path) {
-    let variant = Variant::parse(&std::fs::read_to_string(toml).unwrap()).unwrap();
-    let manifest = Manifest::of(&variant);
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = manifest
-        .of_form(mobileclip::Form::Train)
-        .map(|spec| {
-            let values = formula::tensor(&spec.name, &spec.shape);
-            (spec.name.clone(), spec.shape.clone(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
-        })
-        .collect();
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
-    safetensors::serialize_to_file(views, None, path).unwrap();
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use mobileclip_arch::Tower as Which;
 use mobileclip_image::PreprocessCfg;
-use mobileclip_onnx::{Pictures, PixelOrder, Settings};
+use mobileclip_onnx::{Pictures, PixelOrder, Settings, Written};
+use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -22,9 +23,17 @@ pub struct OnnxOptions {
     pub external_data: bool,
 }
 
+/// A tower's files, not yet at their place.
+struct Staged {
+    folder: PathBuf,
+    written: Written,
+    /// Removed with what is left in it.
+    _staging: TempDir,
+}
+
 impl Model {
-    /// Writes a tower, fused, as an ONNX model with a dynamic batch: to `path`, and to `path` with `.data` behind what does not
-    /// fit into one file. Returns the files. They appear whole or not at all.
+    /// Writes towers, fused, as ONNX models with a dynamic batch: each to its path, and to that path with `.data` behind what does
+    /// not fit into one file. Returns the files. All appear, each whole, or none.
     ///
     /// | tower | input | output |
     /// |---|---|---|
@@ -32,35 +41,51 @@ impl Model {
     /// | image, with pictures | `image`: u8 `[batch, height, width, 3]` or `[batch, 3, height, width]`, of any size | the same |
     /// | text | `input_ids`: i64 `[batch, tokens]`, padded with 0 | `text_embeds`: f32 `[batch, D]` |
     ///
-    /// The model's metadata tell the variant, the preprocessing, the context length and the logit scale.
+    /// The models' metadata tell the variant, the preprocessing, the context length and the logit scale.
+    ///
+    /// ```no_run
+    /// use mobileclip::{Model, OnnxOptions, Which};
+    ///
+    /// let model = Model::load("MobileCLIP2-S0")?;
+    /// model.export_onnx(&[(Which::Image, "image.onnx".as_ref())], &OnnxOptions::default())?;
+    /// # Ok::<(), mobileclip::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// If the tower does not take the image size or text length, the weights are damaged, or a file cannot be written.
-    pub fn export_onnx(&self, which: Which, path: &Path, options: &OnnxOptions) -> Result<Vec<PathBuf>> {
-        let settings = self.onnx_settings(which, options)?;
-        let graph = self.graph(which);
-        self.source.take_error()?;
+    /// If a tower does not take the image size or text length, the weights are damaged, or a file cannot be written.
+    pub fn export_onnx(&self, towers: &[(Which, &Path)], options: &OnnxOptions) -> Result<Vec<PathBuf>> {
+        let staged = towers.iter().map(|&(which, path)| self.stage(which, path, options));
+        let staged: Vec<Staged> = staged.collect::<Result<_>>()?;
+        let mut files = Vec::new();
+        for Staged { folder, written, .. } in &staged {
+            // The weights first: a model without them is of no use, they without it do no harm.
+            for file in written.data.iter().chain([&written.model]) {
+                let target = folder.join(file.file_name().unwrap_or_default());
+                std::fs::rename(file, &target)
+                    .map_err(|source| Error::Io { path: target.clone(), source })?;
+                files.push(target);
+            }
+        }
+        Ok(files)
+    }
 
+    /// Writes a tower beside its path.
+    fn stage(&self, which: Which, path: &Path, options: &OnnxOptions) -> Result<Staged> {
+        let settings = self.onnx_settings(which, options)?;
         let io = |source| Error::Io { path: path.to_path_buf(), source };
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = path.file_name().ok_or_else(|| io(std::io::ErrorKind::InvalidFilename.into()))?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let staging = tempfile::Builder::new().prefix(".export-").tempdir_in(folder).map_err(io)?;
-        let written =
-            mobileclip_onnx::write(&graph, self.source.as_ref(), &settings, &staging.path().join(name));
+        let graph = self.graph(which);
+        let target = staging.path().join(name);
+        let written = mobileclip_onnx::write(&graph, self.source.as_ref(), &settings, &target);
         // What the file says of its damage is clearer than what the numbers show of it.
         self.source.take_error()?;
         let written = written.map_err(|error| match error {
             mobileclip_onnx::Error::Io { source, .. } => io(source),
             source => Error::Onnx { path: self.path().to_path_buf(), source },
         })?;
-        // The weights first: a model without them is of no use, they without it do no harm.
-        let mut files = Vec::new();
-        for staged in written.data.iter().chain([&written.model]) {
-            let target = folder.join(staged.file_name().unwrap_or_default());
-            std::fs::rename(staged, &target).map_err(|source| Error::Io { path: target.clone(), source })?;
-            files.insert(0, target);
-        }
-        Ok(files)
+        Ok(Staged { folder: folder.to_path_buf(), written, _staging: staging })
     }
 
     fn onnx_settings(&self, which: Which, options: &OnnxOptions) -> Result<Settings> {

@@ -1,7 +1,7 @@
 //! `mobileclip export`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use mobileclip::{LoadOptions, Model, OnnxOptions, Which};
@@ -37,12 +37,12 @@ pub fn run(global: &Global, args: &Export) -> anyhow::Result<Outcome> {
         text_length: args.text_length,
         external_data: args.external_data,
     };
-    for (which, target) in &targets {
-        for file in model.export_onnx(*which, target, &options)? {
-            let bytes = fs::metadata(&file).map_or(0, |metadata| metadata.len());
-            let name = &model.variant().name;
-            note(global.quiet, format!("{}: {:.1} MB, {name}", file.display(), bytes as f64 / 1e6));
-        }
+    let towers: Vec<(Which, &Path)> =
+        targets.iter().map(|(which, target)| (*which, target.as_path())).collect();
+    for file in model.export_onnx(&towers, &options)? {
+        let bytes = fs::metadata(&file).map_or(0, |metadata| metadata.len());
+        let name = &model.variant().name;
+        note(global.quiet, format!("{}: {:.1} MB, {name}", file.display(), bytes as f64 / 1e6));
     }
     Ok(Outcome::Done)
 }

@@ -1,8 +1,8 @@
 //! Preprocessing inside the model: pictures of any size to the pixels that the tower sees (opset 18).
 //!
-//! The steps are those of open_clip's inference transform over Pillow: an antialiased resize that rounds to whole numbers, a
-//! central crop, a division by 255, mean and standard deviation. Pillow rounds once more, between its two passes, which no
-//! operator of ONNX can say; that is all the difference there should be.
+//! The steps are those of open_clip's inference transform over Pillow: an antialiased resize in two passes, each of which rounds
+//! to whole numbers, a central crop, a division by 255, mean and standard deviation. Where Pillow 13 has the vertical pass first,
+//! for very tall pictures, this has the horizontal one.
 
 use mobileclip_arch::{Interpolation, Preprocess, ResizeMode};
 
@@ -65,9 +65,21 @@ fn resize(builder: &mut Builder, preprocess: &Preprocess, x: &str, size: (usize,
         // open_clip takes another road for targets that are not square, and forgets the interpolation there.
         ResizeMode::Shortest => (keep_ratio(builder, x, size), Interpolation::Bicubic),
     };
-    let range = vec![Attribute::int("start", 0), Attribute::int("end", 2)];
+    let last = builder.ints(&[1]);
+    let width = builder.node(PLACE, "Gather", &[&sides, &last], vec![Attribute::int("axis", 0)]);
+    let wide = resize_pass(builder, x, 3, &width, filter);
+    let bytes = resize_pass(builder, &wide, 2, &sides, filter);
+    match preprocess.resize_mode {
+        ResizeMode::Squash => bytes,
+        ResizeMode::Shortest => crop(builder, &bytes, &sides, &target),
+    }
+}
+
+/// The first dimensions of `x` stay, the others become `sides`; what comes out are bytes again.
+fn resize_pass(builder: &mut Builder, x: &str, stay: i64, sides: &str, filter: Interpolation) -> String {
+    let range = vec![Attribute::int("start", 0), Attribute::int("end", stay)];
     let outer = builder.node(PLACE, "Shape", &[x], range);
-    let sizes = builder.node(PLACE, "Concat", &[&outer, &sides], vec![Attribute::int("axis", 0)]);
+    let sizes = builder.node(PLACE, "Concat", &[&outer, sides], vec![Attribute::int("axis", 0)]);
     let mut attributes =
         vec![Attribute::int("antialias", 1), Attribute::word("coordinate_transformation_mode", "half_pixel")];
     attributes.extend(match filter {
@@ -82,11 +94,7 @@ fn resize(builder: &mut Builder, preprocess: &Preprocess, x: &str, size: (usize,
     let resized = builder.node(PLACE, "Resize", &[x, "", "", &sizes], attributes);
     let whole = builder.node(PLACE, "Round", &[&resized], Vec::new());
     let (least, most) = (builder.number(0.0), builder.number(255.0));
-    let bytes = builder.node(PLACE, "Clip", &[&whole, &least, &most], Vec::new());
-    match preprocess.resize_mode {
-        ResizeMode::Squash => bytes,
-        ResizeMode::Shortest => crop(builder, &bytes, &sides, &target),
-    }
+    builder.node(PLACE, "Clip", &[&whole, &least, &most], Vec::new())
 }
 
 /// Height and width of a picture `[N, 3, H, W]`.

@@ -33,4 +33,4 @@ pub use variant::{
     AttentionNorm, Blocks, ClipVit, Dialect, Image, Interpolation, Mci, Mixer, Preprocess, ResizeMode, Stem,
     Text, TimmVit, Variant, VariantError, variant, variants,
 };
-pub use weights::Weights;
+pub use weights::{Packed, Weights};

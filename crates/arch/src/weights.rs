@@ -1,6 +1,15 @@
 //! Where a reading finds its numbers.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A matrix whose file keeps it in the order of the engine's packed weights.
+pub struct Packed {
+    /// Whether the sums of a Strassen–Winograd level are among the numbers.
+    pub has_sums: bool,
+    /// The numbers, which stay where they are as long as somebody holds them.
+    pub values: Arc<dyn AsRef<[f32]> + Send + Sync>,
+}
 
 /// A checkpoint's tensors by canonical name.
 ///
@@ -23,6 +32,11 @@ pub trait Weights: Send + Sync {
     fn row(&self, name: &str, row: usize, out: &mut [f32]) {
         let columns = out.len();
         out.copy_from_slice(&self.f32(name)[row * columns..][..columns]);
+    }
+
+    /// The tensor as the engine packs it, if it is kept so; [`Weights::f32`] gives it row-major as any other.
+    fn packed(&self, _name: &str) -> Option<Packed> {
+        None
     }
 
     /// Says that what was read so far will hardly be read again: a mapped file may give its memory back.
@@ -48,6 +62,10 @@ impl<W: Weights + ?Sized> Weights for &W {
 
     fn row(&self, name: &str, row: usize, out: &mut [f32]) {
         (**self).row(name, row, out);
+    }
+
+    fn packed(&self, name: &str) -> Option<Packed> {
+        (**self).packed(name)
     }
 
     fn release(&self) {

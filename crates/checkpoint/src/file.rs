@@ -1,9 +1,10 @@
 //! `TensorFile`: one file of weights, whatever its container.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::bytes::Bytes;
 use crate::dtype::Dtype;
@@ -228,6 +229,13 @@ impl TensorFile {
         Some(TensorView::new(self, entry))
     }
 
+    /// The elements of an f32 tensor where they lie in the map; `None` if there is no such tensor, it has another type, or it
+    /// cannot be read as it is (strides, an odd boundary).
+    pub fn shared_f32(self: &Arc<Self>, name: &str) -> Option<Arc<dyn AsRef<[f32]> + Send + Sync>> {
+        let shared = SharedF32 { file: Arc::clone(self), entry: *self.index.get(name)? };
+        (shared.elements().len() == self.get(name)?.elements()).then(|| Arc::new(shared) as _)
+    }
+
     /// The free text of a safetensors header (`__metadata__`); empty for pickles.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.parsed.metadata
@@ -261,6 +269,29 @@ impl TensorFile {
 
     pub(crate) fn tensor_error(&self, key: &str, reason: String) -> Error {
         Error::Tensor { path: self.path.clone(), key: key.to_string(), reason }
+    }
+}
+
+/// A tensor that keeps its file open.
+struct SharedF32 {
+    file: Arc<TensorFile>,
+    entry: usize,
+}
+
+impl SharedF32 {
+    /// Empty if they are no f32 that can be borrowed.
+    fn elements(&self) -> &[f32] {
+        let view = self.file.parsed.entries.get(self.entry).map(|entry| TensorView::new(&self.file, entry));
+        match view.map(|view| view.to_f32()) {
+            Some(Ok(Cow::Borrowed(elements))) => elements,
+            _ => &[],
+        }
+    }
+}
+
+impl AsRef<[f32]> for SharedF32 {
+    fn as_ref(&self) -> &[f32] {
+        self.elements()
     }
 }
 

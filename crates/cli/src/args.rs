@@ -332,7 +332,8 @@ pub enum Dtype {
 #[command(after_help = "\
 Examples:
   mobileclip convert MobileCLIP2-S0 s0.safetensors                  (fused: loads at once, nothing to fold)
-  mobileclip convert MobileCLIP2-S0 s0.safetensors --dtype f16      (half the size)
+  mobileclip convert MobileCLIP2-S0 s0.safetensors --compact        (a third smaller, slower to load)
+  mobileclip convert MobileCLIP2-S0 s0.safetensors --dtype f16      (half the size of that)
   mobileclip convert mobileclip_s2.pt ./mobileclip-s2               (open_clip's layout, for Python)
 
 A fused file cannot be turned back, nor trained further.")]
@@ -352,6 +353,10 @@ pub struct Convert {
     /// How numbers are stored
     #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
     pub dtype: Dtype,
+
+    /// Leaves out of a fused file what can be made when loading, which then takes longer and more memory
+    #[arg(long)]
+    pub compact: bool,
 
     /// Replaces what is there
     #[arg(long)]

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use mobileclip_arch::{Activation, Conv, Resample, Weights};
 use mobileclip_graph::{Graph, Node, NodeId, Op, Value};
 use mobileclip_kernels::{
-    self as kernels, ConvShape, Depthwise, DepthwiseShape, Isa, LANES, LayerNorm, MAX_TILES, PackedConv,
-    PackedGemm, Precision,
+    self as kernels, ConvShape, Depthwise, DepthwiseShape, FileOrder, Isa, LANES, LayerNorm, MAX_TILES,
+    PackedConv, PackedGemm, Precision,
 };
 
 use crate::error::EngineError;
@@ -54,15 +54,29 @@ impl Layer {
         let read = |value: &Value| finite(value.f32(weights), value, node);
         Ok(match &node.op {
             Op::Conv { conv, weight, bias, .. } => {
-                let weight = read(weight)?;
                 let bias = bias.as_ref().map(read).transpose()?;
-                let reads_pixels = matches!(graph.nodes[node.inputs[0]].op, Op::Input);
-                let winograd = !has_border(graph, node.inputs[0]) && winograd_pays(conv, pixels);
-                let form = match precision {
-                    Precision::F32 if winograd => Form::Winograd,
-                    precision => Form::Plain(precision),
-                };
-                pack_conv(node, conv, &weight, bias.as_deref(), reads_pixels, form, isa)?
+                let form = product_form(graph, id, pixels);
+                if let (Some(form), Value::Stored(name), Precision::F32) = (form, weight, precision)
+                    && let Some(packed) = weights.packed(name).filter(|p| p.has_sums == form.has_sums)
+                    && FileOrder::is_of(isa)
+                {
+                    finite(Cow::Borrowed((*packed.values).as_ref()), weight, node)?;
+                    let order = FileOrder::new(conv.outputs, conv.inputs, packed.has_sums);
+                    let gemm = PackedGemm::from_file(isa, &order, packed.values, bias.as_deref());
+                    if let Some(gemm) = gemm {
+                        return Ok(Self::Gemm(gemm));
+                    }
+                }
+                let (weight, n, k) = (read(weight)?, conv.outputs, conv.inputs);
+                match (form, precision) {
+                    (Some(ProductForm { has_sums: true }), Precision::F32) => {
+                        Self::Gemm(PackedGemm::pack_winograd(isa, n, k, &weight, bias.as_deref()))
+                    }
+                    (Some(_), precision) => {
+                        Self::Gemm(PackedGemm::pack_as(precision, isa, n, k, &weight, bias.as_deref()))
+                    }
+                    (None, _) => pack_conv(graph, node, conv, &weight, bias.as_deref(), isa)?,
+                }
             }
             Op::LayerNorm { weight, bias, eps } => {
                 Self::Norm(LayerNorm::new(isa, *eps as f32, &read(weight)?, &read(bias)?))
@@ -101,21 +115,39 @@ impl Layer {
     }
 }
 
-/// How a product is made.
-#[derive(Clone, Copy)]
-enum Form {
-    Plain(Precision),
-    /// In f32, with a Strassen–Winograd level.
-    Winograd,
+/// A convolution that is a product with packed weights, in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProductForm {
+    /// Whether the weights are packed with the sums of a Strassen–Winograd level.
+    pub has_sums: bool,
 }
 
+/// How each node of a graph is packed that is a product, for inputs of the usual height and width; `None` if they do not fit
+/// the graph. Weights that are kept in this form ([`FileOrder`]) need not be packed again.
+pub fn product_forms(graph: &Graph, usual: (usize, usize)) -> Option<Vec<Option<ProductForm>>> {
+    let shapes = graph.shapes(usual.0, usual.1)?;
+    Some((0..graph.nodes.len()).map(|id| product_form(graph, id, shapes[id].pixels())).collect())
+}
+
+fn product_form(graph: &Graph, id: NodeId, pixels: usize) -> Option<ProductForm> {
+    let node = &graph.nodes[id];
+    let Op::Conv { conv, .. } = &node.op else { return None };
+    let is_product = conv.groups == 1 && conv.is_pointwise() && !reads_pixels(graph, node);
+    is_product
+        .then(|| ProductForm { has_sums: !has_border(graph, node.inputs[0]) && winograd_pays(conv, pixels) })
+}
+
+fn reads_pixels(graph: &Graph, node: &Node) -> bool {
+    matches!(graph.nodes[node.inputs[0]].op, Op::Input)
+}
+
+/// A convolution that is no product.
 fn pack_conv(
+    graph: &Graph,
     node: &Node,
     conv: &Conv,
     weight: &[f32],
     bias: Option<&[f32]>,
-    reads_pixels: bool,
-    form: Form,
     isa: Isa,
 ) -> Result<Layer, EngineError> {
     let kernel = [conv.kernel.0, conv.kernel.1];
@@ -129,19 +161,12 @@ fn pack_conv(
             DepthwiseShape { channels: conv.outputs, multiplier, kernel, stride: conv.stride, padding };
         return Ok(Layer::Depthwise(Depthwise::pack(isa, shape, weight, bias)));
     }
-    if conv.is_pointwise() && !reads_pixels {
-        let (n, k) = (conv.outputs, conv.inputs);
-        return Ok(Layer::Gemm(match form {
-            Form::Winograd => PackedGemm::pack_winograd(isa, n, k, weight, bias),
-            Form::Plain(precision) => PackedGemm::pack_as(precision, isa, n, k, weight, bias),
-        }));
-    }
     if conv.padding.0 != conv.padding.1 || node.inputs.len() > 1 {
         return Err(unsupported(node, &format!("a convolution {conv:?}")));
     }
     let (inputs, outputs, stride, padding) = (conv.inputs, conv.outputs, conv.stride, conv.padding.0);
     let shape = ConvShape { inputs, outputs, kernel, stride, padding };
-    Ok(Layer::Conv(match reads_pixels {
+    Ok(Layer::Conv(match reads_pixels(graph, node) {
         true => PackedConv::pack_planar(isa, shape, weight, bias),
         false => PackedConv::pack_blocked(isa, shape, weight, bias),
     }))

@@ -12,6 +12,7 @@ mod run;
 mod tower;
 
 pub use error::EngineError;
-pub use mobileclip_kernels::{Isa, Pool, Precision};
+pub use layer::{ProductForm, product_forms};
+pub use mobileclip_kernels::{FileOrder, Isa, Pool, Precision};
 pub use run::end_of_text;
 pub use tower::{FeatureMap, Input, Output, Tower};

@@ -1,6 +1,6 @@
 //! A packed graph, and its runs.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -94,18 +94,24 @@ impl Tower {
         let precisions = precisions(&graph, &shapes, precision);
         let packed: Vec<OnceLock<Result<Layer, EngineError>>> =
             graph.nodes.iter().map(|_| OnceLock::new()).collect();
+        // What is used where it lies must stay.
+        let is_read_once = AtomicBool::new(true);
+        let release = || is_read_once.load(Relaxed).then(|| weights.release());
         pool.for_each(graph.nodes.len(), |_, id| {
             packed[id].get_or_init(|| {
                 let pixels = shapes[id].pixels();
                 let layer = Layer::pack(&graph, id, &channels, pixels, weights.as_ref(), isa, precisions[id]);
+                if matches!(&layer, Ok(Layer::Gemm(gemm)) if gemm.is_shared()) {
+                    is_read_once.store(false, Relaxed);
+                }
                 // Often enough that the file's pages never add up to much, not so often that reading suffers.
                 if id % RELEASE_EVERY == 0 {
-                    weights.release();
+                    release();
                 }
                 layer
             });
         });
-        weights.release();
+        release();
         let layers = packed.into_iter().filter_map(OnceLock::into_inner).collect::<Result<_, _>>()?;
         Ok(Self { graph, layers, weights, isa, pool, plans: Mutex::default() })
     }

@@ -2,6 +2,10 @@
 
 use crate::simd::LANES;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+/// Numbers that live elsewhere, in a mapped file say, as long as somebody holds them.
+pub type SharedNumbers = Arc<dyn AsRef<[f32]> + Send + Sync>;
 
 /// Buffers of at least so many bytes ask for huge pages: weights are touched once from end to end, and a fault for every
 /// 4 KiB of them costs as much as packing.
@@ -16,11 +20,22 @@ const HUGE_FROM: usize = 4 << 20;
 /// assert_eq!(b.as_ptr() as usize % 64, 0);
 /// ```
 #[derive(Default)]
-pub struct Buffer {
+pub struct Buffer(Memory);
+
+enum Memory {
     /// Up to a line longer than asked for, so that there is an aligned start in it.
-    values: Vec<f32>,
-    start: usize,
-    len: usize,
+    Own {
+        values: Vec<f32>,
+        start: usize,
+        len: usize,
+    },
+    Shared(SharedNumbers),
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::Own { values: Vec::new(), start: 0, len: 0 }
+    }
 }
 
 impl Buffer {
@@ -35,7 +50,17 @@ impl Buffer {
         let line = LANES * size_of::<f32>();
         let misaligned = values.as_ptr() as usize % line;
         let start = if misaligned == 0 { 0 } else { (line - misaligned) / size_of::<f32>() };
-        Buffer { values, start, len }
+        Buffer(Memory::Own { values, start, len })
+    }
+
+    /// Numbers that others hold too, where they lie, which may be on any boundary. Whoever writes gets a copy.
+    pub fn shared(numbers: SharedNumbers) -> Buffer {
+        Buffer(Memory::Shared(numbers))
+    }
+
+    /// Whether others hold the numbers too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0, Memory::Shared(_))
     }
 }
 
@@ -61,7 +86,10 @@ fn ask_for_huge_pages(values: &mut [f32]) {
 impl Clone for Buffer {
     /// Aligned anew: a copied vector may lie elsewhere.
     fn clone(&self) -> Buffer {
-        Buffer::from(&**self)
+        match &self.0 {
+            Memory::Own { .. } => Buffer::from(&**self),
+            Memory::Shared(numbers) => Buffer::shared(Arc::clone(numbers)),
+        }
     }
 }
 
@@ -76,18 +104,42 @@ impl From<&[f32]> for Buffer {
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.values[self.start..self.start + self.len]
+        match &self.0 {
+            Memory::Own { values, start, len } => &values[*start..*start + *len],
+            Memory::Shared(numbers) => (**numbers).as_ref(),
+        }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.values[self.start..self.start + self.len]
+        if let Memory::Shared(numbers) = &self.0 {
+            *self = Buffer::from((**numbers).as_ref());
+        }
+        match &mut self.0 {
+            Memory::Own { values, start, len } => &mut values[*start..*start + *len],
+            Memory::Shared(_) => &mut [],
+        }
     }
 }
 
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Buffer({} f32)", self.len)
+        write!(f, "Buffer({} f32)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_numbers_stay_where_they_are_until_written() {
+        let numbers: SharedNumbers = Arc::new(vec![1.0, 2.0]);
+        let mut buffer = Buffer::shared(Arc::clone(&numbers));
+        assert_eq!(buffer.as_ptr(), (*numbers).as_ref().as_ptr());
+        assert_eq!(buffer.clone().as_ptr(), buffer.as_ptr());
+        buffer[0] = 3.0;
+        assert_eq!((&*buffer, (*numbers).as_ref()), (&[3.0, 2.0][..], &[1.0, 2.0][..]));
     }
 }

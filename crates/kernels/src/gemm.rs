@@ -8,6 +8,7 @@
 //! Products of narrow numbers ([`Precision`]) have the same tiles with another instruction in them.
 
 mod bytes;
+mod file_order;
 pub(crate) mod gradient;
 mod operand;
 mod pack;
@@ -22,6 +23,7 @@ use crate::isa::{Isa, Precision};
 use crate::map::{Map, MapMut, MapRef};
 use crate::simd::LANES;
 use bytes::WeightScales;
+pub use file_order::FileOrder;
 use pack::Source;
 use pack_narrow::narrow_len;
 use std::ops::Range;
@@ -183,6 +185,11 @@ impl PackedGemm {
         self.weights.len() + self.bias.len() + self.scales.len()
     }
 
+    /// Whether the weights lie in memory that others hold too, such as a mapped file.
+    pub fn is_shared(&self) -> bool {
+        self.weights.is_shared()
+    }
+
     /// Panels, the unit in which output channels can be divided.
     pub fn panels(&self) -> usize {
         self.panels.len()
@@ -252,7 +259,7 @@ impl PackedGemm {
 }
 
 /// Collects panels, then packs.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Panels {
     list: Vec<Panel>,
     block: usize,
@@ -301,6 +308,26 @@ impl Panels {
     fn pack(self, isa: Isa, source: Source<'_>, bias: Option<&[f32]>) -> PackedGemm {
         let (n, k) = (source.n, source.k);
         assert_eq!(Some(source.weights.len()), n.checked_mul(k), "weights of {n} x {k}");
+        let (channels, weights) = (self.block * LANES, Buffer::zeroed(self.offset));
+        let mut packed = self.finish(isa, n, k, weights, bias);
+        for panel in &packed.panels {
+            let out = &mut packed.weights[panel.offset..];
+            match panel.form {
+                Form::Plain => source.pack_plain(isa, panel.block, panel.width, out),
+                Form::Winograd => source.pack_winograd(isa, panel.block, panel.width, out),
+                Form::Bf16 => source.pack_bf16(isa, panel.block, panel.width, out),
+                Form::Bytes => {
+                    let (scales, sums) = packed.scales.split_at_mut(channels);
+                    let at = panel.block * LANES;
+                    source.pack_bytes(isa, panel.block, panel.width, out, &mut scales[at..], &mut sums[at..]);
+                }
+            }
+        }
+        packed
+    }
+
+    /// The product of these panels, whose weights are, or will be, packed.
+    fn finish(self, isa: Isa, n: usize, k: usize, weights: Buffer, bias: Option<&[f32]>) -> PackedGemm {
         let has = |form| self.list.iter().any(|p| p.form == form);
         let operand = match () {
             () if has(Form::Winograd) => Operand::Sums,
@@ -315,7 +342,7 @@ impl Panels {
             k,
             bounds: self.list.iter().map(|p| p.block).chain([self.block]).collect(),
             operand,
-            weights: Buffer::zeroed(self.offset),
+            weights,
             bias: Buffer::zeroed(channels),
             scales: Buffer::zeroed(if operand == Operand::Bytes { 2 * channels } else { 0 }),
             panels: self.list,
@@ -323,19 +350,6 @@ impl Panels {
         if let Some(bias) = bias {
             assert_eq!(bias.len(), n, "bias of {n} outputs");
             packed.bias[..n].copy_from_slice(bias);
-        }
-        for panel in &packed.panels {
-            let out = &mut packed.weights[panel.offset..];
-            match panel.form {
-                Form::Plain => source.pack_plain(isa, panel.block, panel.width, out),
-                Form::Winograd => source.pack_winograd(isa, panel.block, panel.width, out),
-                Form::Bf16 => source.pack_bf16(isa, panel.block, panel.width, out),
-                Form::Bytes => {
-                    let (scales, sums) = packed.scales.split_at_mut(channels);
-                    let at = panel.block * LANES;
-                    source.pack_bytes(isa, panel.block, panel.width, out, &mut scales[at..], &mut sums[at..]);
-                }
-            }
         }
         packed
     }

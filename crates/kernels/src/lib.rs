@@ -36,12 +36,12 @@ mod tiles;
 
 pub use activation::Activation;
 pub use attention::Attention;
-pub use buffer::Buffer;
+pub use buffer::{Buffer, SharedNumbers};
 pub use channels::{Centered, Term, activate_gradient, add_products, add_sums, blend, moments};
 pub use conv::{ConvInput, ConvShape, PackedConv};
 pub use depthwise::{Depthwise, DepthwiseShape, depthwise_weight_gradient, spread, sum_pairs};
 pub use gemm::gradient::WeightGradient;
-pub use gemm::{PackedGemm, Residual};
+pub use gemm::{FileOrder, PackedGemm, Residual};
 pub use isa::{Isa, Precision};
 pub use map::{Map, MapMut, MapRef};
 pub use norm::LayerNorm;

@@ -2,7 +2,10 @@
 
 mod support;
 
-use mobileclip_kernels::{Activation, Isa, Map, MapMut, MapRef, PackedGemm, Residual, Tiles};
+use mobileclip_kernels::{
+    Activation, FileOrder, Isa, Map, MapMut, MapRef, PackedGemm, Residual, SharedNumbers, Tiles,
+};
+use std::sync::Arc;
 use support::*;
 
 struct Case {
@@ -241,4 +244,37 @@ fn wrong_input_is_refused() {
     let map = Map::tokens(16, 1);
     let (x, y) = (MapRef::new(map, &input), MapMut::new(map, &mut out));
     gemm.run(x, &[], 0..1, Activation::None, Residual::None, y);
+}
+
+#[test]
+fn weights_packed_for_a_file_come_back_and_give_the_same_bits() {
+    for n in [1, 16, 17, 33, 48, 64, 96, 97, 130, 224] {
+        for k in [1, 16, 31, 32, 48, 70] {
+            let case = Case::new(n, k, 9);
+            for is_winograd in [false, true] {
+                let what = format!("{n} x {k}, winograd {is_winograd}");
+                let order = FileOrder::new(n, k, is_winograd);
+                let packed = order.pack(Isa::scalar(), &case.weights);
+                let spare = order.spare(&case.weights);
+                for isa in Isa::available() {
+                    assert!(
+                        *order.pack(isa, &case.weights) == *packed,
+                        "{what}: {} packs otherwise",
+                        isa.name()
+                    );
+                    assert!(order.unpack(isa, &packed, &spare) == case.weights, "{what}: {}", isa.name());
+                    let shared: SharedNumbers = Arc::new(packed.to_vec());
+                    let gemm = PackedGemm::from_file(isa, &order, shared, Some(&case.bias));
+                    assert_eq!(gemm.is_some(), FileOrder::is_of(isa));
+                    if let Some(gemm) = gemm {
+                        assert!(gemm.is_shared());
+                        let expected = case.run(&case.pack(isa, is_winograd), Activation::Gelu);
+                        assert!(case.run(&gemm, Activation::Gelu) == expected, "{what}: other bits");
+                    }
+                    let short: SharedNumbers = Arc::new(packed[1..].to_vec());
+                    assert!(PackedGemm::from_file(isa, &order, short, None).is_none());
+                }
+            }
+        }
+    }
 }

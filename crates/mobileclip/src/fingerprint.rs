@@ -5,8 +5,10 @@ use sha2::{Digest, Sha256};
 use crate::model::Model;
 use crate::source::SourceFile;
 
-/// Numbers looked at in each tensor. A training step changes practically all of them, so these few tell.
-const SAMPLES: usize = 64;
+/// Numbers looked at in each tensor: runs of some, for each run costs a page of the file. A training step changes practically
+/// all numbers, so these few tell.
+const RUNS: usize = 8;
+const RUN: usize = 8;
 
 impl Model {
     /// 16 hexadecimal digits that depend on the variant, the preprocessing, the tensors' names and on numbers spread
@@ -19,9 +21,9 @@ impl Model {
         let mut sample = |name: &str, bytes: &[u8], size: usize| {
             hash.update(name.as_bytes());
             let elements = bytes.len() / size.max(1);
-            for i in 0..SAMPLES.min(elements) {
-                let at = i * elements / SAMPLES.min(elements) * size;
-                hash.update(&bytes[at..at + size]);
+            for i in 0..RUNS {
+                let from = i * elements / RUNS;
+                hash.update(&bytes[from * size..elements.min(from + RUN) * size]);
             }
         };
         match &self.source.file {
@@ -31,7 +33,7 @@ impl Model {
                     sample(&tensor.spec().name, &bytes, tensor.dtype().bytes());
                 }
             }
-            SourceFile::Deploy(file) => {
+            SourceFile::Deploy(file, _) => {
                 for view in file.tensors() {
                     sample(view.name(), &view.bytes().unwrap_or_default(), view.dtype().bytes());
                 }

@@ -71,7 +71,7 @@ impl Inspection {
         let variant = model.variant();
         let manifest = Manifest::of(variant);
         let (dialect, form, counted, from, problems) = match &model.source.file {
-            SourceFile::Deploy(_) => ("deploy", "fused", Form::Deploy, "the deploy file", Vec::new()),
+            SourceFile::Deploy(..) => ("deploy", "fused", Form::Deploy, "the deploy file", Vec::new()),
             SourceFile::Checkpoint(checkpoint) => {
                 use mobileclip_checkpoint::PreprocessSource;
                 let dialect = match checkpoint.dialect() {

@@ -28,7 +28,7 @@ mod source;
 pub mod table;
 mod zero_shot;
 
-pub use deploy::write_deploy;
+pub use deploy::{DeployOptions, write_deploy, write_deploy_with};
 pub use error::{Error, Result};
 pub use inspect::{Inspection, PreprocessFacts};
 pub use label_cache::LabelCache;

@@ -394,8 +394,9 @@ fn open_source(path: &Path, options: &LoadOptions) -> Result<Opened> {
     if path.is_file() {
         let file = TensorFile::open(path)?;
         if is_deploy(&file) {
-            let Header { variant, preprocess, image, text } = Header::read(&file)?;
-            return Ok((Source::new(SourceFile::Deploy(file)), variant, preprocess, Some((image, text))));
+            let Header { variant, preprocess, image, text, packed } = Header::read(&file)?;
+            let source = Source::new(SourceFile::Deploy(Arc::new(file), packed));
+            return Ok((source, variant, preprocess, Some((image, text))));
         }
     }
     let checkpoint = open_checkpoint(path, options.variant.as_ref())?;

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use mobileclip_arch::Weights;
+use mobileclip_arch::{Packed, Weights};
 use mobileclip_checkpoint::{Checkpoint, Error, Result, TensorFile};
+
+use crate::deploy::PackedTensors;
 
 /// A checkpoint or a deploy file that the engine reads from as long as the model lives.
 ///
@@ -19,7 +21,7 @@ pub(crate) struct Source {
 #[derive(Debug)]
 pub(crate) enum SourceFile {
     Checkpoint(Box<Checkpoint>),
-    Deploy(TensorFile),
+    Deploy(Arc<TensorFile>, PackedTensors),
 }
 
 impl Source {
@@ -30,7 +32,7 @@ impl Source {
     pub(crate) fn path(&self) -> &Path {
         match &self.file {
             SourceFile::Checkpoint(checkpoint) => checkpoint.file().path(),
-            SourceFile::Deploy(file) => file.path(),
+            SourceFile::Deploy(file, _) => file.path(),
         }
     }
 
@@ -55,7 +57,10 @@ impl Source {
             SourceFile::Checkpoint(checkpoint) => {
                 checkpoint.get(name).map_or(0, |tensor| tensor.spec().shape.iter().product())
             }
-            SourceFile::Deploy(file) => file.get(name).map_or(0, |view| view.elements()),
+            SourceFile::Deploy(file, packed) => match packed.get(name) {
+                Some(tensor) => tensor.elements(),
+                None => file.get(name).map_or(0, |view| view.elements()),
+            },
         }
     }
 }
@@ -64,14 +69,17 @@ impl Weights for Source {
     fn contains(&self, name: &str) -> bool {
         match &self.file {
             SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).is_some(),
-            SourceFile::Deploy(file) => file.get(name).is_some(),
+            SourceFile::Deploy(file, _) => file.get(name).is_some(),
         }
     }
 
     fn f32(&self, name: &str) -> Cow<'_, [f32]> {
         let values = match &self.file {
             SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).map(|tensor| tensor.to_f32()),
-            SourceFile::Deploy(file) => file.get(name).map(|view| view.to_f32()),
+            SourceFile::Deploy(file, packed) => match packed.get(name) {
+                Some(tensor) => Some(tensor.unpacked(file, name).map(Cow::Owned)),
+                None => file.get(name).map(|view| view.to_f32()),
+            },
         };
         self.keep(values.unwrap_or_else(|| Ok(Cow::default())), || vec![0.0; self.elements(name)].into())
     }
@@ -79,22 +87,35 @@ impl Weights for Source {
     fn f64(&self, name: &str) -> Vec<f64> {
         let values = match &self.file {
             SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).map(|tensor| tensor.to_f64()),
-            SourceFile::Deploy(file) => file.get(name).map(|view| view.to_f64()),
+            SourceFile::Deploy(_, packed) if packed.contains_key(name) => {
+                return self.f32(name).iter().map(|&v| f64::from(v)).collect();
+            }
+            SourceFile::Deploy(file, _) => file.get(name).map(|view| view.to_f64()),
         };
         self.keep(values.unwrap_or_else(|| Ok(Vec::new())), || vec![0.0; self.elements(name)])
+    }
+
+    fn packed(&self, name: &str) -> Option<Packed> {
+        match &self.file {
+            SourceFile::Checkpoint(_) => None,
+            SourceFile::Deploy(file, packed) => {
+                let has_sums = packed.get(name)?.has_sums;
+                Some(Packed { has_sums, values: file.shared_f32(name)? })
+            }
+        }
     }
 
     fn release(&self) {
         match &self.file {
             SourceFile::Checkpoint(checkpoint) => checkpoint.file().release(),
-            SourceFile::Deploy(file) => file.release(),
+            SourceFile::Deploy(file, _) => file.release(),
         }
     }
 
     fn row(&self, name: &str, row: usize, out: &mut [f32]) {
         let view = match &self.file {
             SourceFile::Checkpoint(checkpoint) => checkpoint.get(name).and_then(|tensor| tensor.stored()),
-            SourceFile::Deploy(file) => file.get(name),
+            SourceFile::Deploy(file, _) => file.get(name),
         };
         if let Some(view) = view {
             let values = view.row_to_f32(row, out.len());

@@ -1,10 +1,16 @@
 //! From the golden checkpoint files to the reference implementations' features, through the whole library.
 
-use mobileclip::{Error, FloatType, LoadOptions, Model, open_checkpoint, write_deploy};
+use mobileclip::{
+    DeployOptions, Error, FloatType, Form, LoadOptions, Manifest, Model, Variant, open_checkpoint,
+    write_deploy, write_deploy_with,
+};
+use mobileclip_arch::Role;
 use mobileclip_testing::compare::assert_close;
 use mobileclip_testing::formula;
 use mobileclip_testing::golden::{self, array, numbers};
 use mobileclip_testing::toys::toy;
+use safetensors::Dtype;
+use safetensors::tensor::{TensorView, serialize_to_file};
 
 /// What the architecture promises of single precision.
 const TOLERANCE: f64 = 2e-5;
@@ -80,6 +86,127 @@ fn a_deploy_file_gives_the_features_of_what_it_was_made_from() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are left");
 }
 
+/// The header of a safetensors file, and where its data start.
+fn header(bytes: &[u8]) -> (serde_json::Value, usize) {
+    let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    (serde_json::from_slice(&bytes[8..end]).unwrap(), end)
+}
+
+/// The file with another header.
+fn with_header(bytes: &[u8], header_value: &serde_json::Value) -> Vec<u8> {
+    let text = header_value.to_string();
+    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &bytes[header(bytes).1..]].concat()
+}
+
+#[test]
+fn packed_compact_and_first_version_give_the_bits_of_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // Wide enough that some products have a Strassen-Winograd level.
+    let mut variant = toy("nano4");
+    variant.text.context = 40;
+    let blocks = &mut variant.text.blocks;
+    (blocks.width, blocks.heads, blocks.hidden) = (64, 4, 224);
+    let from = path("from.safetensors");
+    write_formula(&variant, &from);
+    let checkpoint = open_checkpoint(&from, Some(&variant)).unwrap();
+    write_deploy(&checkpoint, &path("packed"), FloatType::F32).unwrap();
+    let options = DeployOptions { float: FloatType::F32, is_compact: true };
+    write_deploy_with(&checkpoint, &path("compact"), &options).unwrap();
+    let compact = std::fs::read(path("compact")).unwrap();
+    let mut first = header(&compact).0;
+    first["__metadata__"]["version"] = "1".into();
+    first["__metadata__"].as_object_mut().unwrap().remove("packed");
+    std::fs::write(path("first"), with_header(&compact, &first)).unwrap();
+    first["__metadata__"]["version"] = "3".into();
+    std::fs::write(path("later"), with_header(&compact, &first)).unwrap();
+
+    let packed = std::fs::read(path("packed")).unwrap();
+    let (packed_header, start) = header(&packed);
+    let names: serde_json::Value =
+        serde_json::from_str(packed_header["__metadata__"]["packed"].as_str().unwrap()).unwrap();
+    let with_sums =
+        names.as_object().unwrap().values().filter(|has_sums| has_sums.as_bool().unwrap()).count();
+    assert!(with_sums > 0 && names.as_object().unwrap().len() > 10, "{names}");
+    for name in names.as_object().unwrap().keys() {
+        let at = start as u64 + packed_header[name]["data_offsets"][0].as_u64().unwrap();
+        assert_eq!(at % 64, 0, "`{name}` starts inside a line");
+    }
+
+    let features = |path: &std::path::Path| {
+        let is_checkpoint = path == from;
+        let variant = is_checkpoint.then(|| variant.clone());
+        let model = Model::open(path, &LoadOptions { variant, ..LoadOptions::default() }).unwrap();
+        let image = model.pixel_features(&formula::image("p", 64, 64)).unwrap();
+        let ids: Vec<u32> = (0..40).map(|i| if i == 30 { 63 } else { i % 61 }).collect();
+        (image, model.token_features(&ids).unwrap())
+    };
+    let expected = features(&from);
+    for name in ["packed", "compact", "first"] {
+        assert!(features(&path(name)) == expected, "`{name}` gives other bits");
+    }
+    let later = Model::open(&path("later"), &LoadOptions::default()).err().unwrap().to_string();
+    assert!(later.contains("version 3"), "{later}");
+}
+
+#[test]
+fn packed_tensors_that_do_not_fit_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deploy.safetensors");
+    let from = golden::path("checkpoints/f32.safetensors");
+    write_deploy(&open_checkpoint(&from, Some(&toy("nano4"))).unwrap(), &path, FloatType::F32).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let (good, start) = header(&whole);
+    let packed: serde_json::Value =
+        serde_json::from_str(good["__metadata__"]["packed"].as_str().unwrap()).unwrap();
+    let name = packed.as_object().unwrap().keys().next().unwrap().clone();
+    let error = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let model = Model::open(&path, &LoadOptions::default());
+        let failed = model.and_then(|model| {
+            model.pixel_features(&formula::image("p", 64, 64))?;
+            model.token_features(&[62, 5, 17, 33, 63, 0, 0, 0])
+        });
+        failed.unwrap_err().to_string()
+    };
+
+    let mut as_rows = good.clone();
+    as_rows["__metadata__"].as_object_mut().unwrap().remove("packed");
+    assert!(error(&with_header(&whole, &as_rows)).contains("should have shape"));
+    let mut other_type = good.clone();
+    other_type[&name]["dtype"] = "I32".into();
+    let message = error(&with_header(&whole, &other_type));
+    assert!(message.contains(&format!("no f32 tensor `{name}`")), "{message}");
+    let mut other_form = packed.clone();
+    other_form[&name] = true.into();
+    let mut bad = good.clone();
+    bad["__metadata__"]["packed"] = other_form.to_string().into();
+    let message = error(&with_header(&whole, &bad));
+    assert!(message.contains(&name) && message.contains("sums"), "{message}");
+
+    let mut not_finite = whole.clone();
+    let at = start + good[&name]["data_offsets"][0].as_u64().unwrap() as usize;
+    not_finite[at..at + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    let message = error(&not_finite);
+    assert!(message.contains(&name) && message.contains("inf"), "{message}");
+}
+
+/// A checkpoint in train form, filled by formula.
+fn write_formula(variant: &Variant, path: &std::path::Path) {
+    let manifest = Manifest::of(variant);
+    let specs = manifest.of_form(Form::Train).filter(|spec| spec.role != Role::Counter);
+    let tensors: Vec<(&str, &[usize], Vec<u8>)> = specs
+        .map(|spec| {
+            let values = formula::tensor(&spec.name, &spec.shape);
+            (&*spec.name, &*spec.shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        })
+        .collect();
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| (*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap()));
+    serialize_to_file(views, None, path).unwrap();
+}
+
 #[test]
 fn a_damaged_deploy_file_is_an_error_or_still_right() {
     let folder = tempfile::tempdir().unwrap();
@@ -116,15 +243,12 @@ fn deploy_with(folder: &std::path::Path, change: impl Fn(&mut serde_json::Value)
     let from = golden::path("checkpoints/f32.safetensors");
     write_deploy(&open_checkpoint(&from, Some(&toy("nano4"))).unwrap(), &path, FloatType::F32).unwrap();
     let bytes = std::fs::read(&path).unwrap();
-    let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..end]).unwrap();
+    let mut header = header(&bytes).0;
     let text = &mut header["__metadata__"]["image"];
     let mut graph = serde_json::from_str(text.as_str().unwrap()).unwrap();
     change(&mut graph);
     *text = graph.to_string().into();
-    let header = header.to_string();
-    let length = (header.len() as u64).to_le_bytes();
-    std::fs::write(&path, [&length[..], header.as_bytes(), &bytes[end..]].concat()).unwrap();
+    std::fs::write(&path, with_header(&bytes, &header)).unwrap();
     path
 }
 

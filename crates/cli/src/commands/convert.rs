@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use mobileclip::{FloatType, open_checkpoint, write_deploy, write_open_clip};
+use mobileclip::{DeployOptions, FloatType, open_checkpoint, write_deploy_with, write_open_clip};
 
 use crate::args::{Convert, Dtype, Form, Global};
 use crate::output::{Outcome, note};
@@ -27,8 +27,10 @@ pub fn run(global: &Global, args: &Convert) -> anyhow::Result<Outcome> {
         }
         Form::OpenClip => OPEN_CLIP_FILES.iter().map(|name| out.join(name)).collect(),
     };
-    if form == Form::Deploy {
-        session::check_folder(out)?;
+    match form {
+        Form::Deploy => session::check_folder(out)?,
+        Form::OpenClip if args.compact => bail!("--compact is for fused files; {} is none", out.display()),
+        Form::OpenClip => {}
     }
     if let Some(there) = targets.iter().find(|target| target.exists() && !args.force) {
         bail!("{}: is there already; --force replaces it", there.display());
@@ -52,7 +54,10 @@ pub fn run(global: &Global, args: &Convert) -> anyhow::Result<Outcome> {
         Dtype::Bf16 => FloatType::Bf16,
     };
     match form {
-        Form::Deploy => write_deploy(&checkpoint, out, float).map_err(session::mend_model)?,
+        Form::Deploy => {
+            let options = DeployOptions { float, is_compact: args.compact };
+            write_deploy_with(&checkpoint, out, &options).map_err(session::mend_model)?
+        }
         Form::OpenClip => {
             write_open_clip(&checkpoint, out, float).with_context(|| format!("writing {}", out.display()))?
         }

@@ -30,7 +30,11 @@ fn a_fused_file_gives_the_same_scores() {
         std::fs::write(place.path("other"), "").unwrap();
         assert_eq!(mode("fused.safetensors"), mode("other"));
     }
-    assert!(size("half.safetensors") < size("fused.safetensors") * 6 / 10);
+    place.run(&["convert", model, "compact.safetensors", "--compact"]).ends(0);
+    assert!(size("half.safetensors") < size("compact.safetensors") * 6 / 10);
+    assert!(size("compact.safetensors") < size("fused.safetensors"));
+    let exact = logits(&place, &["--model", "fused.safetensors"]);
+    assert_eq!(logits(&place, &["--model", "compact.safetensors"]), exact);
     place.run(&["convert", model, "odd name", "--to", "deploy"]).ends(0);
     assert_eq!(size("odd name"), size("fused.safetensors"));
     place
@@ -54,6 +58,7 @@ fn nothing_is_overwritten_unasked_and_the_input_never() {
     place
         .run(&["convert", model, "nowhere/a.safetensors"])
         .fails(&["nowhere/a.safetensors", "no folder `nowhere`"]);
+    place.run(&["convert", model, "folder", "--compact"]).fails(&["--compact is for fused files"]);
     // timm has no such toy.
     place.run(&["convert", model, "folder"]).fails(&["open_clip cannot hold this model", "timm"]);
 }

@@ -78,11 +78,10 @@ pub fn gradients(
     if let [batch] = batches {
         let train = Train::new(cpu, parameters, options);
         let ([images, texts], features) = forward(variant, &train, batch);
-        let (losses, of_images, of_texts) =
-            loss(cpu, variant, parameters, objective, batches, &[features], gradients)?;
-        let of_texts = of_texts.concat();
-        let statistics = train.backward(&[(images, &of_images), (texts, &of_texts)], gradients);
-        return Ok(Outcome { losses, statistics });
+        let found = loss(cpu, variant, parameters, objective, batches, &[features], gradients)?;
+        let of_texts = found.captions.concat();
+        let statistics = train.backward(&[(images, &found.images), (texts, &of_texts)], gradients);
+        return Ok(Outcome { losses: found.losses, statistics });
     }
     let features: Vec<Features> = batches
         .iter()
@@ -92,23 +91,29 @@ pub fn gradients(
             forward(variant, &train, batch).1
         })
         .collect();
-    let (losses, of_images, of_texts) =
-        loss(cpu, variant, parameters, objective, batches, &features, gradients)?;
+    let found = loss(cpu, variant, parameters, objective, batches, &features, gradients)?;
     let (mut statistics, mut first) = (Vec::new(), 0);
     for (index, batch) in batches.iter().enumerate() {
         let rows = first * variant.embed_dim..(first + batch.count) * variant.embed_dim;
         first += batch.count;
         let train = Train::new(cpu, parameters, options_of(index, true));
         let ([images, texts], _) = forward(variant, &train, batch);
-        let of_texts: Vec<f32> = of_texts.iter().flat_map(|set| &set[rows.clone()]).copied().collect();
-        let seeds = [(images, &of_images[rows]), (texts, &of_texts[..])];
+        let of_texts: Vec<f32> = found.captions.iter().flat_map(|set| &set[rows.clone()]).copied().collect();
+        let seeds = [(images, &found.images[rows]), (texts, &of_texts[..])];
         statistics.extend(train.backward(&seeds, gradients));
     }
-    Ok(Outcome { losses, statistics })
+    Ok(Outcome { losses: found.losses, statistics })
 }
 
-/// The loss of the whole batch, and the gradients of its features: of images, and of each set's texts. Adds the gradients of
-/// logit scale and bias.
+/// The loss of the whole batch, and the gradients of its features.
+struct OfFeatures {
+    losses: Losses,
+    images: Vec<f32>,
+    /// Of each set's texts.
+    captions: Vec<Vec<f32>>,
+}
+
+/// Computes them, and adds the gradients of logit scale and bias.
 fn loss(
     cpu: &Cpu,
     variant: &Variant,
@@ -117,7 +122,7 @@ fn loss(
     batches: &[Batch],
     features: &[Features],
     gradients: &mut Gradients,
-) -> Result<(Losses, Vec<f32>, Vec<Vec<f32>>), ObjectiveError> {
+) -> Result<OfFeatures, ObjectiveError> {
     let width = variant.embed_dim;
     let sets = batches.iter().map(|b| b.captions.len()).max().unwrap_or(0);
     let images: Vec<f32> = features.iter().flat_map(|f| &f.images).copied().collect();
@@ -162,5 +167,5 @@ fn loss(
     }
     let of_images = images.gradient(&losses.images);
     let of_texts = texts.iter().zip(&losses.captions).map(|(texts, g)| texts.gradient(g)).collect();
-    Ok((losses, of_images, of_texts))
+    Ok(OfFeatures { losses, images: of_images, captions: of_texts })
 }

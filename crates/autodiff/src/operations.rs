@@ -22,6 +22,11 @@ pub(crate) trait Operation<D: Device> {
     fn backward(&self, step: &mut Step<'_, D>, dy: D::Tensor);
     /// Whether `backward` reads the value of input `i`.
     fn needs_input(&self, i: usize) -> bool;
+    /// Whether its output is made again for a gradient that reads it, rather than kept: one pass over inputs that `backward`
+    /// needs anyway.
+    fn is_remade(&self) -> bool {
+        false
+    }
     /// The parameters it reads.
     fn parameters(&self) -> Vec<usize> {
         Vec::new()
@@ -122,6 +127,10 @@ impl<D: Device> Operation<D> for BatchNorm {
         true
     }
 
+    fn is_remade(&self) -> bool {
+        true
+    }
+
     fn parameters(&self) -> Vec<usize> {
         vec![self.weight, self.bias]
     }
@@ -150,6 +159,10 @@ impl<D: Device> Operation<D> for LayerNorm {
     }
 
     fn needs_input(&self, _: usize) -> bool {
+        true
+    }
+
+    fn is_remade(&self) -> bool {
         true
     }
 
@@ -258,6 +271,10 @@ impl<D: Device> Operation<D> for Activate {
     fn needs_input(&self, _: usize) -> bool {
         true
     }
+
+    fn is_remade(&self) -> bool {
+        true
+    }
 }
 
 /// Self-attention from packed queries, keys and values.
@@ -312,6 +329,10 @@ impl<D: Device> Operation<D> for Gate {
     }
 
     fn needs_input(&self, _: usize) -> bool {
+        true
+    }
+
+    fn is_remade(&self) -> bool {
         true
     }
 }

@@ -1,7 +1,7 @@
 //! The record of a forward pass, and the walk back.
 //!
-//! Memory: a value lives as long as the program holds its handle, or a recorded operation needs it for its gradient. With
-//! recomputation, values inside a closed segment (from one `tap` to the next) live only as long as the program holds them;
+//! Memory: a value lives as long as the program holds its handle, or a recorded operation needs it for its gradient, unless
+//! it is made again by one cheap operation from values that are kept anyway. With recomputation, values inside a closed segment (from one `tap` to the next) live only as long as the program holds them;
 //! the walk back runs the segment's operations again from the values at its borders. Operations are functions of their
 //! inputs, so nothing changes but time and memory.
 
@@ -23,6 +23,8 @@ pub(crate) struct Node<D: Device> {
     /// Whether a gradient is wanted for it, or for something that it was made of.
     pub is_differentiated: bool,
     segment: usize,
+    /// The entry that makes it again when it is gone and was not kept, see [`Operation::is_remade`].
+    remade_by: Option<usize>,
     value: RefCell<Option<D::Tensor>>,
     /// Whether the program still has a handle.
     is_held: Cell<bool>,
@@ -36,10 +38,13 @@ pub(crate) struct Node<D: Device> {
 
 impl<D: Device> Node<D> {
     /// # Panics
-    /// If the value is gone: an operation reads what it said it would not.
+    /// If the value is gone, which it is not while the program holds a handle.
     pub fn value(&self) -> D::Tensor {
-        let value = self.value.borrow();
-        value.clone().unwrap_or_else(|| panic!("the value of node {} is gone", self.id))
+        self.kept().unwrap_or_else(|| panic!("the value of node {} is gone", self.id))
+    }
+
+    fn kept(&self) -> Option<D::Tensor> {
+        self.value.borrow().clone()
     }
 
     fn release(&self) {
@@ -81,10 +86,17 @@ impl<D: Device> Tape<D> {
 
     /// A node that no recorded operation made.
     pub fn leaf(&mut self, batch: usize, shape: Shape, value: D::Tensor) -> Handle<D> {
-        self.node(batch, shape, value, false)
+        self.node(batch, shape, value, false, None)
     }
 
-    fn node(&mut self, batch: usize, shape: Shape, value: D::Tensor, is_differentiated: bool) -> Handle<D> {
+    fn node(
+        &mut self,
+        batch: usize,
+        shape: Shape,
+        value: D::Tensor,
+        is_differentiated: bool,
+        remade_by: Option<usize>,
+    ) -> Handle<D> {
         self.nodes += 1;
         Handle(Rc::new(Node {
             id: self.nodes,
@@ -92,6 +104,7 @@ impl<D: Device> Tape<D> {
             shape,
             is_differentiated,
             segment: self.segment,
+            remade_by,
             value: RefCell::new(Some(value)),
             is_held: Cell::new(true),
             is_needed: Cell::new(false),
@@ -109,9 +122,10 @@ impl<D: Device> Tape<D> {
         batch: usize,
         value: D::Tensor,
     ) -> Handle<D> {
-        let output = self.node(batch, shape, value, true);
+        let remade_by = operation.is_remade().then_some(self.entries.len());
+        let output = self.node(batch, shape, value, true, remade_by);
         for (i, input) in inputs.iter().enumerate() {
-            if operation.needs_input(i) {
+            if operation.needs_input(i) && input.remade_by.is_none() {
                 input.is_needed.set(true);
             }
             if self.recomputes && input.segment != self.segment {
@@ -155,7 +169,8 @@ impl<D: Device> Tape<D> {
             }
             let Some(entry) = self.entries.pop() else { return };
             if let Some(dy) = gradients.remove(&entry.output.id) {
-                let mut step = Step { context, inputs: &entry.inputs, gradients: &mut gradients, parameters };
+                let (inputs, entries) = (&entry.inputs, &self.entries[..]);
+                let mut step = Step { context, inputs, entries, gradients: &mut gradients, parameters };
                 entry.operation.backward(&mut step, dy);
             }
         }
@@ -165,12 +180,28 @@ impl<D: Device> Tape<D> {
     fn restore(&self, context: &Context<'_, D>, segment: usize) {
         let first = self.entries.iter().rposition(|e| e.output.segment != segment).map_or(0, |i| i + 1);
         for entry in &self.entries[first..] {
-            if entry.output.value.borrow().is_none() {
-                let inputs: Vec<D::Tensor> = entry.inputs.iter().map(|node| node.value()).collect();
-                *entry.output.value.borrow_mut() = Some(entry.operation.forward(context, &inputs));
+            if entry.output.remade_by.is_none() {
+                value_of(context, &self.entries, &entry.output, Some(entry));
             }
         }
     }
+}
+
+/// The value of a node, made again by `entry` (or the one that is known to) if it is gone, and kept until the walk has
+/// passed the node.
+fn value_of<D: Device>(
+    context: &Context<'_, D>,
+    entries: &[Entry<D>],
+    node: &Node<D>,
+    entry: Option<&Entry<D>>,
+) -> D::Tensor {
+    let maker = entry.or_else(|| entries.get(node.remade_by?));
+    let (None, Some(entry)) = (node.kept(), maker) else { return node.value() };
+    let inputs: Vec<D::Tensor> =
+        entry.inputs.iter().map(|input| value_of(context, entries, input, None)).collect();
+    let value = entry.operation.forward(context, &inputs);
+    *node.value.borrow_mut() = Some(value.clone());
+    value
 }
 
 fn give<D: Device>(
@@ -190,6 +221,8 @@ fn give<D: Device>(
 pub(crate) struct Step<'a, D: Device> {
     pub context: &'a Context<'a, D>,
     inputs: &'a [Rc<Node<D>>],
+    /// What was recorded before.
+    entries: &'a [Entry<D>],
     gradients: &'a mut HashMap<usize, D::Tensor>,
     parameters: &'a mut Gradients,
 }
@@ -197,7 +230,7 @@ pub(crate) struct Step<'a, D: Device> {
 impl<D: Device> Step<'_, D> {
     /// The value of input `i`, for which [`Operation::needs_input`] holds.
     pub fn input(&self, i: usize) -> D::Tensor {
-        self.inputs[i].value()
+        value_of(self.context, self.entries, &self.inputs[i], None)
     }
 
     pub fn shape(&self, i: usize) -> Shape {

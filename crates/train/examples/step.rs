@@ -17,6 +17,14 @@ fn memory_mb(key: &str) -> f64 {
     line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<f64>().unwrap_or(0.0) / 1024.0
 }
 
+/// User and system time of all threads so far, in seconds: what a step costs on a machine that is shared.
+fn processor_s() -> [f64; 2] {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let mut fields = stat.rsplit(')').next().unwrap_or("").split_whitespace().skip(11);
+    // In hundredths on Linux.
+    [(); 2].map(|()| fields.next().and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0) / 100.0)
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |flag: &str, default: usize| {
@@ -52,7 +60,7 @@ fn main() {
     let mut optimiser = Optimiser::new(AdamW::for_model(name), &parameters, Rule::published);
     let objective = Objective::contrastive(Contrast::Softmax);
     for index in 0..steps {
-        let start = Instant::now();
+        let (start, [user, system]) = (Instant::now(), processor_s());
         gradients.clear();
         let batches = std::slice::from_ref(&batch);
         let outcome =
@@ -65,10 +73,14 @@ fn main() {
         parameters.apply(&outcome.statistics);
         let norm = optimiser.step(cpu.pool(), cpu.isa(), &mut parameters, &gradients, 1e-4, Some(1.0));
         clamp_logit_scale(&mut parameters);
+        let now = processor_s();
         println!(
-            "step {index}: {:.3} s (optimiser {:.3} s), loss {:.5}, gradient norm {norm:.4}",
+            "step {index}: {:.3} s (optimiser {:.3} s), processor {:.2} s user, {:.2} s system, loss {:.5}, \
+             gradient norm {norm:.4}",
             start.elapsed().as_secs_f64(),
             (start.elapsed() - walked).as_secs_f64(),
+            now[0] - user,
+            now[1] - system,
             outcome.losses.total(),
         );
     }

@@ -139,23 +139,27 @@ fn loss(
     let teacher_texts: Vec<Vec<f32>> = (0..sets)
         .map(|set| batches.iter().filter_map(|b| b.teacher_captions.get(set)).flatten().copied().collect())
         .collect();
-    let teacher = |values: &'_ [f32]| -> Option<usize> {
-        (!values.is_empty() && count > 0).then(|| values.len().div_ceil(count))
+    let teacher = |what, values: &'_ [f32]| match values.len() {
+        0 => Ok(None),
+        len if count > 0 && len.is_multiple_of(count) => Ok(Some(len / count)),
+        found => Err(ObjectiveError::RowCount { what, expected: count, found }),
     };
+    let image_width = teacher("numbers of the images' teacher embeddings", &teacher_images)?;
     let log_scale = parameters.index("logit_scale");
     let bias = parameters.index("logit_bias");
     let scale = log_scale.map_or(1.0, |index| f64::from(parameters.values(index)[0]).exp());
     let pairs = Pairs {
         images: images.rows(),
-        teacher: teacher(&teacher_images).map(|width| Rows::new(&teacher_images, width)),
+        teacher: image_width.map(|width| Rows::new(&teacher_images, width)),
         captions: texts
             .iter()
             .zip(&teacher_texts)
-            .map(|(texts, embeddings)| Captions {
-                features: texts.rows(),
-                teacher: teacher(embeddings).map(|width| Rows::new(embeddings, width)),
+            .map(|(texts, embeddings)| {
+                let width = teacher("numbers of the texts' teacher embeddings", embeddings)?;
+                let teacher = width.map(|width| Rows::new(embeddings, width));
+                Ok(Captions { features: texts.rows(), teacher })
             })
-            .collect(),
+            .collect::<Result<_, ObjectiveError>>()?,
         scale,
         bias: bias.map_or(0.0, |index| f64::from(parameters.values(index)[0])),
     };

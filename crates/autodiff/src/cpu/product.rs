@@ -41,10 +41,14 @@ impl Cpu {
         let mut packed = self.arena.take(gradient.packed_len());
         let packed = &mut packed[..gradient.packed_len()];
         packed.fill(0.0);
-        let parts = Chunks::new(packed, gradient.task_len().max(1));
-        self.each(gradient.tasks(), 0, |task, _| {
-            gradient.run(task, x.view(), dy.view(), parts.claim(task));
-        });
+        // Only so many parts can be claimed at a time.
+        for (group, packed) in packed.chunks_mut(MAX_TILES * gradient.task_len().max(1)).enumerate() {
+            let tasks = packed.len() / gradient.task_len();
+            let parts = Chunks::new(packed, gradient.task_len());
+            self.each(tasks, 0, |task, _| {
+                gradient.run(group * MAX_TILES + task, x.view(), dy.view(), parts.claim(task));
+            });
+        }
         match matrix.is_transposed {
             true => gradient.unpack_transposed(packed, dweight),
             false => gradient.unpack(packed, dweight),

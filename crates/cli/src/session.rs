@@ -21,6 +21,7 @@ pub fn load_options(global: &Global, decoding: Option<&Decoding>) -> anyhow::Res
         variant: global.variant.as_deref().map(variant).transpose()?,
         threads: global.threads.map_or(0, usize::from),
         decode,
+        fast_decode: decoding.is_some_and(|decoding| decoding.fast_decode),
         ..LoadOptions::default()
     })
 }

@@ -5,6 +5,7 @@ use crate::huffman::typical_codes;
 use crate::markers::{Reader, Stop};
 use crate::output::{Colours, Output};
 use crate::progressive::{Accuracy, ProgressiveScan};
+use crate::reduction::Reduction;
 use crate::sequential::SequentialScan;
 use crate::smoothing::Smoothing;
 use std::borrow::Cow;
@@ -79,6 +80,14 @@ pub fn read_header(bytes: &[u8]) -> Result<Header, Error> {
 /// # Errors
 /// Everything that [`read_header`] refuses, image data that is cut, and what exceeds `limits`.
 pub fn decode(bytes: &[u8], limits: Limits) -> Result<Image, Error> {
+    decode_reduced(bytes, limits, Reduction::None)
+}
+
+/// As [`decode`], at a fraction of the size: the pixels of libjpeg-turbo's scaled decoding, which Pillow's `draft` asks for.
+///
+/// # Errors
+/// As [`decode`]; `limits` are for the whole image.
+pub fn decode_reduced(bytes: &[u8], limits: Limits, reduction: Reduction) -> Result<Image, Error> {
     let mut reader = Reader::new(bytes)?;
     let (mut frame, scan) = first_scan(&mut reader)?;
     let is_single_scan = !frame.progressive && scan.components.len() == frame.components.len();
@@ -92,12 +101,14 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<Image, Error> {
     }
     frame.latch_quantisation(&scan, &reader.tables)?;
     let pixels = if is_single_scan {
-        decode_single_scan(&mut reader, &frame, &scan, colours)?
+        let output = Output::new(&frame, colours, reduction);
+        decode_single_scan(&mut reader, &frame, &scan, output)?
     } else {
-        decode_scans(&mut reader, &mut frame, scan, colours, limits)?
+        decode_scans(&mut reader, &mut frame, scan, limits, |frame| Output::new(frame, colours, reduction))?
     };
     let channels = if colours == Colours::Gray { 1 } else { 3 };
-    Ok(Image { width: frame.width, height: frame.height, channels, pixels })
+    let (width, height) = reduction.size(frame.width, frame.height);
+    Ok(Image { width, height, channels, pixels })
 }
 
 fn first_scan(reader: &mut Reader) -> Result<(Frame, Scan), Error> {
@@ -141,9 +152,8 @@ fn decode_single_scan(
     reader: &mut Reader,
     frame: &Frame,
     scan: &Scan,
-    colours: Colours,
+    mut output: Output,
 ) -> Result<Vec<u8>, Error> {
-    let mut output = Output::new(frame, colours);
     let mut decoder = SequentialScan::new(frame, scan, &reader.tables)?;
     let (data, position) = reader.position();
     let mut entropy = EntropyData::new(data, position, reader.restart_interval, Vec::new());
@@ -184,8 +194,8 @@ fn decode_scans(
     reader: &mut Reader,
     frame: &mut Frame,
     first: Scan,
-    colours: Colours,
     limits: Limits,
+    output: impl FnOnce(&Frame) -> Output,
 ) -> Result<Vec<u8>, Error> {
     let mut coefs: Vec<Vec<Block>> =
         frame.components.iter().map(|c| vec![[0; 64]; c.stride * c.v * frame.mcu_rows]).collect();
@@ -224,7 +234,7 @@ fn decode_scans(
     }
     let smoothing =
         if frame.progressive { Smoothing::new(frame, &accuracy, last_good_row, scans == 1) } else { None };
-    let mut output = Output::new(frame, colours);
+    let mut output = output(frame);
     for mcu_row in 0..frame.mcu_rows {
         for (index, (component, blocks)) in frame.components.iter().zip(&coefs).enumerate() {
             let row = component.stride * component.v;

@@ -54,8 +54,6 @@ pub(crate) struct Component {
     pub quant_index: u8,
     /// The quantisation table as it stood at the component's first scan.
     pub quant: Option<[u16; 64]>,
-    pub width: usize,
-    pub height: usize,
     /// Size in blocks that cover the image.
     pub block_columns: usize,
     pub block_rows: usize,
@@ -113,8 +111,6 @@ impl Frame {
                 v,
                 quant_index,
                 quant: None,
-                width: (width * h).div_ceil(h_max),
-                height: (height * v).div_ceil(v_max),
                 block_columns: (width * h).div_ceil(8 * h_max),
                 block_rows: (height * v).div_ceil(8 * v_max),
                 stride: mcus_per_row * h,

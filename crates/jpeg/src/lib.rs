@@ -34,8 +34,10 @@ mod huffman;
 mod markers;
 mod output;
 mod progressive;
+mod reduction;
 mod sequential;
 mod smoothing;
 
-pub use decode::{Header, Image, Limits, decode, read_header};
+pub use decode::{Header, Image, Limits, decode, decode_reduced, read_header};
 pub use error::Error;
+pub use reduction::Reduction;

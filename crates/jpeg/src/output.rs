@@ -1,5 +1,8 @@
 use crate::frame::{Block, Component, Frame};
-use mobileclip_kernels::jpeg::{append_ycc_as_rgb, idct_blocks, upsample_h2v1, upsample_h2v2, ycc_pixel};
+use crate::reduction::Reduction;
+use mobileclip_kernels::jpeg::{
+    append_ycc_as_rgb, idct_blocks_reduced, upsample_h2v1, upsample_h2v2, ycc_pixel,
+};
 
 /// What the components stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +46,19 @@ enum Upsampling {
 }
 
 impl Upsampling {
-    fn of(component: &Component, frame: &Frame) -> Self {
-        let (across, down) = (frame.h_max / component.h, frame.v_max / component.v);
+    /// `side` is the length of a block in samples of this component, `width` that of its rows.
+    fn of(component: &Component, frame: &Frame, reduction: Reduction, side: usize, width: usize) -> Self {
+        let least = reduction.side();
+        let across = frame.h_max * least / (component.h * side);
+        let down = frame.v_max * least / (component.v * side);
         match (across, down) {
             (1, 1) => Self::None,
+            // libjpeg does not filter where a block gives one pixel.
+            _ if least == 1 => Self::Box { across, down },
             (1, 2) => Self::TriangleH1V2,
             // Rows of 1 or 2 samples are too short for libjpeg's horizontal filter.
-            (2, 1) if component.width > 2 => Self::TriangleH2V1,
-            (2, 2) if component.width > 2 => Self::TriangleH2V2,
+            (2, 1) if width > 2 => Self::TriangleH2V1,
+            (2, 2) if width > 2 => Self::TriangleH2V2,
             _ => Self::Box { across, down },
         }
     }
@@ -71,6 +79,8 @@ struct Plane {
     height: usize,
     /// Rows of blocks in an MCU row.
     block_rows: usize,
+    /// Samples that a block gives, in both directions.
+    side: usize,
     quant: [u16; 64],
     upsampling: Upsampling,
     /// The upsampled row.
@@ -78,19 +88,26 @@ struct Plane {
 }
 
 impl Plane {
-    fn new(component: &Component, frame: &Frame) -> Self {
-        let stride = 8 * component.stride;
-        let ring_rows = 2 * 8 * component.v;
-        let upsampling = Upsampling::of(component, frame);
-        let row_length =
-            if upsampling == Upsampling::None { 0 } else { stride * (frame.h_max / component.h) };
+    fn new(component: &Component, frame: &Frame, reduction: Reduction) -> Self {
+        let side = reduction.side_of(component, frame);
+        let stride = side * component.stride;
+        let ring_rows = 2 * side * component.v;
+        let width = (frame.width * component.h * side).div_ceil(frame.h_max * 8);
+        let height = (frame.height * component.v * side).div_ceil(frame.v_max * 8);
+        let upsampling = Upsampling::of(component, frame, reduction, side, width);
+        let row_length = if upsampling == Upsampling::None {
+            0
+        } else {
+            component.stride * reduction.side() * (frame.h_max / component.h)
+        };
         Self {
             samples: vec![0; stride * ring_rows],
             stride,
             ring_rows,
-            width: component.width,
-            height: component.height,
+            width,
+            height,
             block_rows: component.v,
+            side,
             // Without a scan there are no coefficients, and any table gives gray.
             quant: component.quant.unwrap_or([0; 64]),
             upsampling,
@@ -156,19 +173,20 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub fn new(frame: &Frame, colours: Colours) -> Self {
-        let planes: Vec<Plane> = frame.components.iter().map(|c| Plane::new(c, frame)).collect();
+    pub fn new(frame: &Frame, colours: Colours, reduction: Reduction) -> Self {
+        let planes: Vec<Plane> = frame.components.iter().map(|c| Plane::new(c, frame, reduction)).collect();
         let channels = if colours == Colours::Gray { 1 } else { 3 };
+        let (width, height) = reduction.size(frame.width, frame.height);
         Self {
             has_context: planes.iter().any(|plane| plane.upsampling.has_context()),
             planes,
             colours,
-            width: frame.width,
-            height: frame.height,
-            mcu_height: 8 * frame.v_max,
+            width,
+            height,
+            mcu_height: reduction.side() * frame.v_max,
             mcu_rows_done: 0,
             channels,
-            pixels: Vec::with_capacity(frame.width * frame.height * channels),
+            pixels: Vec::with_capacity(width * height * channels),
         }
     }
 
@@ -181,9 +199,10 @@ impl Output {
     /// column `column` on. All blocks come before [`Output::finish_row`].
     pub fn transform(&mut self, index: usize, block_row: usize, column: usize, blocks: &[Block]) {
         let plane = &mut self.planes[index];
-        let row = (self.mcu_rows_done * plane.block_rows + block_row) * 8 % plane.ring_rows;
-        let samples = &mut plane.samples[row * plane.stride..(row + 8) * plane.stride];
-        idct_blocks(blocks, &plane.quant, &mut samples[8 * column..], plane.stride);
+        let side = plane.side;
+        let row = (self.mcu_rows_done * plane.block_rows + block_row) * side % plane.ring_rows;
+        let samples = &mut plane.samples[row * plane.stride..(row + side) * plane.stride];
+        idct_blocks_reduced(blocks, &plane.quant, side, &mut samples[side * column..], plane.stride);
     }
 
     /// Makes the pixel rows that the MCU rows so far determine.

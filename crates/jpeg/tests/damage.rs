@@ -1,6 +1,6 @@
 //! Damaged files: an error or an image of the announced size, never a panic, never a long wait.
 
-use mobileclip_jpeg::{Error, Limits, decode, read_header};
+use mobileclip_jpeg::{Error, Limits, Reduction, decode, decode_reduced, read_header};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -70,10 +70,12 @@ fn damage_many(seed: u64, rounds: usize, time: Duration) {
         let mut bytes = bytes.clone();
         stream.damage(&mut bytes);
         let call = Instant::now();
-        if let Ok(image) = decode(&bytes, limits) {
+        let reductions = [Reduction::None, Reduction::Half, Reduction::Quarter, Reduction::Eighth];
+        let reduction = reductions[done % reductions.len()];
+        if let Ok(image) = decode_reduced(&bytes, limits, reduction) {
             assert_eq!(image.pixels.len(), image.width * image.height * image.channels);
             let header = read_header(&bytes).unwrap();
-            assert_eq!((header.width, header.height), (image.width, image.height));
+            assert_eq!(reduction.size(header.width, header.height), (image.width, image.height));
             decoded += 1;
         }
         let elapsed = call.elapsed();

@@ -1,6 +1,6 @@
 //! The JPEG files among the image goldens and those in `files`, byte for byte.
 
-use mobileclip_jpeg::{Error, Image, Limits, decode, read_header};
+use mobileclip_jpeg::{Error, Image, Limits, Reduction, decode, decode_reduced, read_header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -103,4 +103,31 @@ fn sha256(bytes: &[u8]) -> String {
 
 fn size(row: &Value) -> (usize, usize) {
     (row["width"].as_u64().unwrap() as usize, row["height"].as_u64().unwrap() as usize)
+}
+
+#[test]
+fn reduced_photos_equal_pillows_drafts() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = std::fs::read_to_string(images().join("reduced.json")).unwrap();
+    let all: Value = serde_json::from_str(&text).unwrap();
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for (file, rows) in all.as_object().unwrap() {
+        let bytes = std::fs::read(root.join(file)).unwrap();
+        for (divisor, reduction) in
+            [("2", Reduction::Half), ("4", Reduction::Quarter), ("8", Reduction::Eighth)]
+        {
+            let Some(row) = rows.get(divisor) else { continue };
+            let image = decode_reduced(&bytes, Limits::default(), reduction)
+                .unwrap_or_else(|error| panic!("{file} / {divisor}: {error}"));
+            let size = (row[0].as_u64().unwrap() as usize, row[1].as_u64().unwrap() as usize);
+            assert_eq!((image.width, image.height), size, "{file} / {divisor}");
+            compared += 1;
+            if sha256(&rgb(&image)) != row[2] {
+                wrong.push(format!("{file} / {divisor}"));
+            }
+        }
+    }
+    assert!(compared > 60, "only {compared}");
+    assert!(wrong.is_empty(), "{} of {compared} differ: {wrong:#?}", wrong.len());
 }

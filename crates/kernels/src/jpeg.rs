@@ -6,6 +6,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod reduced;
 mod scalar;
 
 /// An 8 x 8 block of coefficients or quantisation steps in natural (row-major) order.
@@ -27,6 +28,34 @@ pub fn idct_blocks(coefs: &[Block<i16>], quant: &Block<u16>, out: &mut [u8], str
         return unsafe { avx2::idct_blocks(coefs, quant, out, stride) };
     }
     scalar::idct_blocks(coefs, quant, out, stride);
+}
+
+/// As [`idct_blocks`], to `size` x `size` samples a block: 1, 2 or 4 (or 8, all of them).
+///
+/// # Panics
+/// If `size` is another, `out` is shorter than (`size` - 1) `stride` + `size` n or `stride` shorter than `size` n.
+pub fn idct_blocks_reduced(
+    coefs: &[Block<i16>],
+    quant: &Block<u16>,
+    size: usize,
+    out: &mut [u8],
+    stride: usize,
+) {
+    let width = coefs.len() * size;
+    assert!(
+        stride >= width && out.len() >= size.saturating_sub(1) * stride + width,
+        "output rows too short for the blocks"
+    );
+    let idct_block = match size {
+        1 => reduced::idct_block::<1>,
+        2 => reduced::idct_block::<2>,
+        4 => reduced::idct_block::<4>,
+        8 => return idct_blocks(coefs, quant, out, stride),
+        other => panic!("no inverse DCT of {other} samples"),
+    };
+    for (i, block) in coefs.iter().enumerate() {
+        idct_block(block, quant, &mut out[size * i..], stride);
+    }
 }
 
 /// Doubles a row's width with the triangle filter (3/4 of the nearer sample, 1/4 of the farther).

@@ -328,3 +328,15 @@ fn a_short_row_is_refused_where_padding_counts() {
     let model = Model::open(&path, &options("nano4")).unwrap();
     assert!(matches!(model.token_features(&[62, 63]), Err(Error::TokenRow { found: 2, expected: 8 })));
 }
+
+#[test]
+fn embeddings_of_reduced_photos_count_as_another_models() {
+    use mobileclip::index::Embed;
+    let path = golden::path("checkpoints/f32.safetensors");
+    let whole = Model::open(&path, &options("nano4")).unwrap();
+    let fast = Model::open(&path, &LoadOptions { fast_decode: true, ..options("nano4") }).unwrap();
+    assert_ne!(whole.model().fingerprint, fast.model().fingerprint);
+    assert!(fast.model().name.contains("fast decoding"), "{}", fast.model().name);
+    let size = fast.preprocess().size;
+    assert_eq!(fast.decode_options().reduce_to, Some(size));
+}

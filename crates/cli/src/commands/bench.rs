@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use mobileclip::{Input, Model, Which, image};
+use mobileclip::{Input, LoadOptions, Model, Which, image};
 use serde::Serialize;
 
 use crate::args::{Bench, Global};
@@ -65,7 +65,7 @@ pub fn run(global: &Global, args: &Bench) -> anyhow::Result<Outcome> {
         None => PHOTO.to_vec(),
     };
     let target = args.target.as_deref().unwrap_or(&global.model);
-    let options = session::load_options(global, None)?;
+    let options = LoadOptions { fast_decode: args.fast_decode, ..session::load_options(global, None)? };
     let path = session::locate(target, global)?;
     let (model, open_ms) = timed(|| Model::open(&path, &options));
     let model = model.map_err(session::mend_model)?;

@@ -1,6 +1,6 @@
 //! JPEG by the sibling crate, whose bytes are libjpeg-turbo's.
 
-use mobileclip_jpeg::{Error as JpegError, Limits};
+use mobileclip_jpeg::{Error as JpegError, Limits, Reduction};
 
 use super::samples::push_greys;
 use super::{DecodeOptions, Decoded, Format, broken, exif, unsupported};
@@ -21,7 +21,9 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, E
         max_bytes: options.max_pixels.saturating_mul(BYTES_PER_PIXEL).max(LEAST_BYTES),
         ..Limits::default()
     };
-    let image = mobileclip_jpeg::decode(bytes, limits).map_err(wrong)?;
+    let whole = (header.width, header.height);
+    let reduction = options.reduce_to.map_or(Reduction::None, |least| Reduction::to(whole, least));
+    let image = mobileclip_jpeg::decode_reduced(bytes, limits, reduction).map_err(wrong)?;
     let mut pixels = image.pixels;
     if image.channels == 1 {
         let grey = pixels;

@@ -74,11 +74,19 @@ pub struct DecodeOptions {
     /// Whether the EXIF orientation is applied, as viewers do it for people's photos. The reference does not (but turns a TIFF by its
     /// own orientation tag whatever is asked).
     pub apply_orientation: bool,
+    /// If set, a JPEG is decoded at a half, a quarter or an eighth of its size where that leaves at least so many pixels in width and
+    /// height, as after Pillow's `draft(None, size)`. Quicker, but the pixels are others than those of the whole photo resized.
+    pub reduce_to: Option<(usize, usize)>,
 }
 
 impl Default for DecodeOptions {
     fn default() -> DecodeOptions {
-        DecodeOptions { max_pixels: 178_956_970, max_file_bytes: 1 << 30, apply_orientation: false }
+        DecodeOptions {
+            max_pixels: 178_956_970,
+            max_file_bytes: 1 << 30,
+            apply_orientation: false,
+            reduce_to: None,
+        }
     }
 }
 
@@ -98,6 +106,12 @@ impl DecodeOptions {
     #[must_use]
     pub fn with_max_file_bytes(self, max_file_bytes: u64) -> DecodeOptions {
         DecodeOptions { max_file_bytes, ..self }
+    }
+
+    /// The same with JPEGs reduced while they stay so wide and high, see [`DecodeOptions::reduce_to`].
+    #[must_use]
+    pub fn with_reduction_to(self, width: usize, height: usize) -> DecodeOptions {
+        DecodeOptions { reduce_to: Some((width, height)), ..self }
     }
 
     /// Columns and rows as numbers of memory, if there are any and they are allowed.

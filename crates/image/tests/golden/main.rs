@@ -1,10 +1,10 @@
 //! The goldens of `golden/images`: every decode, resize, crop and preprocess case, byte for byte, in both orders of the passes.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mobileclip_image::{
-    DecodeOptions, Error, Filter, PassOrder, Preprocess, Rect, ResizeMode, RgbImage, crop_resize,
+    DecodeOptions, Error, Filter, PassOrder, Preprocess, Rect, ResizeMode, RgbImage, crop_resize, decode,
     decode_file, resize,
 };
 use serde::Deserialize;
@@ -308,4 +308,24 @@ fn preprocessing_gives_the_reference_bits() {
 #[test]
 fn squashing_gives_the_reference_bits() {
     preprocess_rows("preprocess_squash.json");
+}
+
+#[test]
+fn jpegs_are_reduced_as_far_as_asked_for_and_nothing_else_is() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
+    let file = |name: &str| std::fs::read(golden.join(name)).unwrap();
+    let size = |bytes: &[u8], side: usize| {
+        let photo = decode(bytes, &DecodeOptions::default().with_reduction_to(side, side)).unwrap();
+        (photo.width(), photo.height())
+    };
+    let whole = decode(&file("images/photos/china.jpg"), &DecodeOptions::default()).unwrap();
+    let (width, height) = (whole.width(), whole.height());
+    let shortest = width.min(height);
+    for (side, divisor) in
+        [(shortest, 1), (shortest / 2 + 1, 1), (shortest / 2, 2), (shortest / 4, 4), (1, 8)]
+    {
+        let expected = (width.div_ceil(divisor), height.div_ceil(divisor));
+        assert_eq!(size(&file("images/photos/china.jpg"), side), expected, "{side}");
+    }
+    assert_eq!(size(&file("images_small/astronaut.png"), 1), (512, 512));
 }

@@ -21,6 +21,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -95,7 +96,7 @@ def specification(work, variant, tower, threads, size=None):
     if not checkpoint.exists():
         run(RELEASE / "examples/formula_checkpoint", variant, checkpoint)
     if not model.exists():
-        export = [RELEASE / "mobileclip", "export", checkpoint, "--variant", variant, "--onnx", "--tower", tower, "--out", model]
+        export = [RELEASE / "mobileclip", "export", checkpoint, "--variant", variant, "--onnx", "--tower", tower, "--out", model, "--quiet"]
         run(*export, *(["--image-size", size] if size else []))
     facts = {"onnx": str(model), "checkpoint": str(checkpoint), "variant": variant, "tower": tower, "threads": threads}
     return facts | {"size": size or (image_side(variant) if tower == "image" else None)}
@@ -223,19 +224,28 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--seconds", type=float, default=20, help="the most for one cell of the table, but for its first round")
     parser.add_argument("--engines", nargs="+", default=[*OURS, *PEERS], help="the first must be mobileclip-f32")
-    parser.add_argument("--work", type=Path, default=Path(__file__).with_name("work"), help="a folder of 10 GB for weights, kept")
+    parser.add_argument("--work", type=Path, help="a folder that keeps the weights, 10 GB; without it, 3 GB are needed for a while")
     arguments = parser.parse_args()
     unknown = set(arguments.only) - {*SECTIONS, "wide"}
     if unknown or arguments.engines[0] != OURS[0]:
         parser.error(f"no section {', '.join(sorted(unknown))}" if unknown else f"the first engine must be {OURS[0]}")
-    arguments.work.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:
-        if name == "wide":
-            compare_designs(arguments)
+        if arguments.work:
+            arguments.work.mkdir(parents=True, exist_ok=True)
+            measure(name, arguments)
             continue
-        variant, tower = SECTIONS[name]
-        for threads in arguments.threads:
-            save(section(arguments.work, name, variant, tower, arguments, threads, arguments.engines))
+        with tempfile.TemporaryDirectory(prefix="work-", dir=Path(__file__).parent) as work:
+            measure(name, argparse.Namespace(**vars(arguments) | {"work": Path(work)}))
+
+
+def measure(name, arguments):
+    """One section with every number of threads."""
+    if name == "wide":
+        compare_designs(arguments)
+        return
+    variant, tower = SECTIONS[name]
+    for threads in arguments.threads:
+        save(section(arguments.work, name, variant, tower, arguments, threads, arguments.engines))
 
 
 def compare_designs(arguments):

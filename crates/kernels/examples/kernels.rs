@@ -132,14 +132,13 @@ impl Bench {
         let (input, mut out) = (buffer(from), buffer(to));
         let mut scratch = Buffer::zeroed(a.scratch_len(self.isa, tokens));
         let seen = if is_causal { tokens * (tokens + 1) / 2 } else { tokens * tokens };
-        self.line(
-            &format!("attention {name} {heads} heads of {head_dim}"),
-            4.0 * (a.width() * seen) as f64,
-            || {
-                let x = MapRef::new(from, &input);
-                a.run(self.isa, x, 0..heads, MapMut::new(to, &mut out), &mut scratch);
-            },
-        );
+        for precision in [Precision::F32, Precision::Bf16] {
+            let name = format!("attention {name} {heads} heads of {head_dim} {precision}");
+            self.line(&name, 4.0 * (a.width() * seen) as f64, || {
+                let (x, y) = (MapRef::new(from, &input), MapMut::new(to, &mut out));
+                a.run_as(precision, self.isa, x, 0..heads, y, &mut scratch);
+            });
+        }
     }
 
     /// Packing, as bytes of weights read: one operation for each.

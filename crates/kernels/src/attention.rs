@@ -6,10 +6,11 @@
 mod gradient;
 
 use crate::activation::exp;
-use crate::gemm::tile::multiply;
-use crate::isa::{Isa, Kernel};
+use crate::gemm::tile::{Pairs, Product, Single, has_tile, multiply_as, shape};
+use crate::isa::{Isa, Kernel, Precision};
 use crate::map::{MapMut, MapRef};
 use crate::simd::{LANES, Simd};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// `softmax(scale q k^T) v` for each head.
@@ -48,7 +49,7 @@ impl Attention {
         2 * keys * dims + keys * shape.rows + separate
     }
 
-    /// Attends with some heads.
+    /// Attends with some heads, in f32.
     ///
     /// * `qkv`: `[3 width / 16][tokens][16]` without a border: queries of all heads, then keys, then values.
     /// * `heads`: start and end are multiples of [`Attention::heads_step`], or the end is the number of heads.
@@ -56,8 +57,18 @@ impl Attention {
     ///
     /// # Panics
     /// If shapes do not fit each other, or width is not a multiple of 16 (queries, keys and values start at blocks).
-    pub fn run(
+    pub fn run(&self, isa: Isa, qkv: MapRef<'_>, heads: Range<usize>, out: MapMut<'_>, scratch: &mut [f32]) {
+        self.run_as(Precision::F32, isa, qkv, heads, out, scratch);
+    }
+
+    /// As [`Attention::run`]; but for f32, queries, keys, values and weights are rounded to bf16, and multiplied as such.
+    /// Scores and their softmax are f32.
+    ///
+    /// # Panics
+    /// As [`Attention::run`].
+    pub fn run_as(
         &self,
+        precision: Precision,
         isa: Isa,
         qkv: MapRef<'_>,
         heads: Range<usize>,
@@ -107,7 +118,7 @@ impl Attention {
                 let offset = block * job.out_stride + out.offset_of(0);
                 job.out = out.plane().wrapping_add(offset);
                 // SAFETY: q, k, v and out have `blocks` blocks of `tokens` pixels in one piece; scratch has its length.
-                unsafe { isa.run(job) };
+                unsafe { job.run_on(isa, precision) };
             } else {
                 let len = tokens * dims;
                 for (part, to) in separate[..3 * len].chunks_exact_mut(len).enumerate() {
@@ -126,7 +137,7 @@ impl Attention {
                 (job.k, job.v) = (base.wrapping_add(len), base.wrapping_add(2 * len));
                 job.out = base.wrapping_add(3 * len);
                 // SAFETY: as above, with the four separate matrices `[dims / 16][tokens][16]`.
-                unsafe { isa.run(job) };
+                unsafe { job.run_on(isa, precision) };
                 for i in 0..dim {
                     let channel = head * dim + i - first;
                     for t in 0..tokens {
@@ -159,23 +170,44 @@ struct Head {
     blocks: usize,
     scale: f32,
     is_causal: bool,
-    /// Blocks of 16 keys in groups of W (the last may be wider or narrower): `[16 blocks][16 W]` each.
+    /// Blocks of 16 keys in groups of W (the last may be wider or narrower): `[16 blocks][16 W]` lanes each, in bf16 half as
+    /// many; behind them, in bf16, a tile's queries `[blocks / 2][R][16]`.
     k_panels: *mut f32,
-    /// Blocks of values in such groups: `[keys][16 W]` each.
+    /// Blocks of values in such groups: `[keys][16 W]` lanes each, in bf16 half as many.
     v_panels: *mut f32,
-    /// `[keys / 16][R][16]`
+    /// `[keys / 16][R][16]`, in bf16 after the softmax half as many.
     scores: *mut f32,
 }
 
-impl Kernel for Head {
+impl Head {
+    /// # Safety
+    /// As the fields say.
+    unsafe fn run_on(self, isa: Isa, precision: Precision) {
+        // SAFETY: by the caller.
+        unsafe {
+            match precision {
+                Precision::F32 => isa.run(Whole(self, Single)),
+                Precision::Bf16 | Precision::Int8 => isa.run(Whole(self, Pairs)),
+            }
+        }
+    }
+}
+
+/// A head with products of one kind.
+struct Whole<P>(Head, P);
+
+impl<P: Product> Kernel for Whole<P> {
+    const DOTS: bool = P::DOTS;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
         // SAFETY: by the promise of `Attention::run`.
         unsafe {
-            match S::SHAPE.rows {
-                8 => self.all::<S, 8, 2>(s),
-                6 => self.all::<S, 6, 1>(s),
-                _ => self.all::<S, 2, 1>(s),
+            match const { shape::<S, P>().rows } {
+                8 => self.0.all::<S, P, 8, 2>(s),
+                6 => self.0.all::<S, P, 6, 1>(s),
+                4 => self.0.all::<S, P, 4, 1>(s),
+                _ => self.0.all::<S, P, 2, 1>(s),
             }
         }
     }
@@ -185,22 +217,22 @@ impl Head {
     /// # Safety
     /// As [`Head`]'s fields say; W is the panel width of `S`.
     #[inline(always)]
-    unsafe fn all<S: Simd, const R: usize, const W: usize>(&self, s: S) {
-        if const { S::SHAPE.rows != R || S::SHAPE.blocks != W } {
+    unsafe fn all<S: Simd, P: Product, const R: usize, const W: usize>(&self, s: S) {
+        if const { shape::<S, P>().rows != R || shape::<S, P>().blocks != W } {
             return; // not the arm that is taken
         }
         // SAFETY: by the caller; a tile starts at `tokens - R` at most.
         unsafe {
-            self.pack::<S, W>(s);
+            self.pack::<S, P, W>(s);
             let mut i = 0;
             while self.tokens >= R && i < self.tokens {
                 // The last tile reaches back and makes some rows again, with the same bits.
                 let start = i.min(self.tokens - R);
-                s.call(Queries::<R, W> { head: *self, start });
+                s.call(Queries::<P, R, W> { head: *self, product: PhantomData, start });
                 i += R;
             }
             while i < self.tokens {
-                s.call(Queries::<1, W> { head: *self, start: i });
+                s.call(Queries::<P, 1, W> { head: *self, product: PhantomData, start: i });
                 i += 1;
             }
         }
@@ -211,7 +243,7 @@ impl Head {
     /// # Safety
     /// As [`Head`]'s fields say.
     #[inline(always)]
-    unsafe fn pack<S: Simd, const W: usize>(&self, s: S) {
+    unsafe fn pack<S: Simd, P: Product, const W: usize>(&self, s: S) {
         let dims = self.blocks * LANES;
         // SAFETY: every index is below `keys * dims`, resp. inside the blocks of k and v.
         unsafe {
@@ -219,21 +251,21 @@ impl Head {
             let mut first = 0;
             while first < key_blocks {
                 let width = group::<W>(key_blocks - first);
-                let panel = self.k_panels.add(first * LANES * dims);
+                let panel = self.k_panels.add(first * LANES * dims / P::NUMBERS);
                 for w in 0..width {
                     let token = (first + w) * LANES;
                     for b in 0..self.blocks {
                         let from = self.k.wrapping_add(b * self.stride + token * LANES);
-                        let to = panel.add((b * LANES * width + w) * LANES);
+                        let to = panel.add((b * LANES / P::NUMBERS * width + w) * LANES);
                         if token + LANES <= self.tokens {
-                            s.transpose(from, LANES, to, width * LANES);
+                            transpose_keys::<S, P>(s, from, to, width * LANES);
                             continue;
                         }
                         let mut tile = [[0.0; LANES]; LANES];
                         for (t, row) in tile.iter_mut().enumerate().take(self.tokens - token) {
                             row.copy_from_slice(std::slice::from_raw_parts(from.add(t * LANES), LANES));
                         }
-                        s.transpose(tile.as_ptr().cast(), LANES, to, width * LANES);
+                        transpose_keys::<S, P>(s, tile.as_ptr().cast(), to, width * LANES);
                     }
                 }
                 first += width;
@@ -241,15 +273,64 @@ impl Head {
             let mut first = 0;
             while first < self.blocks {
                 let width = group::<W>(self.blocks - first);
-                let panel = self.v_panels.add(first * self.keys * LANES);
+                let panel = self.v_panels.add(first * self.keys * LANES / P::NUMBERS);
                 for w in 0..width {
-                    for t in 0..self.keys {
-                        let from = self.v.wrapping_add((first + w) * self.stride + t * LANES);
-                        let v = if t < self.tokens { s.load(from) } else { s.zero() };
-                        s.store(panel.add((t * width + w) * LANES), v);
+                    let values = self.v.wrapping_add((first + w) * self.stride);
+                    for t in 0..self.keys / P::NUMBERS {
+                        let to = panel.add((t * width + w) * LANES);
+                        let mut v = [s.zero(); 2];
+                        for i in 0..P::NUMBERS {
+                            if t * P::NUMBERS + i < self.tokens {
+                                v[i] = s.load(values.wrapping_add((t * P::NUMBERS + i) * LANES));
+                            }
+                        }
+                        s.store(to, if P::DOTS { s.pair_bf16(v[0], v[1]) } else { v[0] });
                     }
                 }
                 first += width;
+            }
+        }
+    }
+}
+
+/// Transposes 16 keys of 16 dimensions: a row of lanes for each dimension, in bf16 for two.
+///
+/// # Safety
+/// 256 f32 from `from` on; a row of 16 f32 at each of the multiples of `stride` from `to` on.
+#[inline(always)]
+unsafe fn transpose_keys<S: Simd, P: Product>(s: S, from: *const f32, to: *mut f32, stride: usize) {
+    // SAFETY: by the caller.
+    unsafe {
+        if !P::DOTS {
+            return s.transpose(from, LANES, to, stride);
+        }
+        let mut tile = [0.0; LANES * LANES];
+        s.transpose(from, LANES, tile.as_mut_ptr(), LANES);
+        for i in 0..LANES / 2 {
+            let rows = tile.as_ptr().add(2 * i * LANES);
+            s.store(to.add(i * stride), s.pair_bf16(s.load(rows), s.load(rows.add(LANES))));
+        }
+    }
+}
+
+/// Rounds R rows to bf16: blocks of 16 `stride` apart become halves of lines `[blocks / 2][R][32]`.
+///
+/// # Safety
+/// All of these exist; `to` may be `from` where blocks are R lines apart.
+#[inline(always)]
+unsafe fn narrow<S: Simd, const R: usize>(
+    s: S,
+    from: *const f32,
+    stride: usize,
+    to: *mut f32,
+    blocks: usize,
+) {
+    for b in 0..blocks {
+        for r in 0..R {
+            // SAFETY: by the caller.
+            unsafe {
+                let line = to.add((b / 2 * R + r) * LANES).cast::<u16>();
+                s.store_bf16(line.add(b % 2 * LANES), s.load(from.add(b * stride + r * LANES)));
             }
         }
     }
@@ -262,15 +343,18 @@ fn group<const W: usize>(left: usize) -> usize {
 }
 
 /// R queries from `start` on.
-struct Queries<const R: usize, const W: usize> {
+struct Queries<P, const R: usize, const W: usize> {
     head: Head,
+    product: PhantomData<P>,
     start: usize,
 }
 
-impl<const R: usize, const W: usize> Kernel for Queries<R, W> {
+impl<P: Product, const R: usize, const W: usize> Kernel for Queries<P, R, W> {
+    const DOTS: bool = P::DOTS;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self, s: S) {
-        if const { R > S::SHAPE.rows || W > S::SHAPE.blocks } {
+        if const { R > shape::<S, P>().rows || W > shape::<S, P>().blocks } {
             return; // never asked for, so not worth compiling
         }
         let h = &self.head;
@@ -278,13 +362,19 @@ impl<const R: usize, const W: usize> Kernel for Queries<R, W> {
         unsafe {
             let visible = if h.is_causal { self.start + R } else { h.tokens };
             let score_blocks = visible.div_ceil(LANES);
+            let (mut q, mut q_stride) = (h.q.add(self.start * LANES), h.stride);
+            if P::DOTS {
+                let pairs = h.k_panels.add(h.keys * h.blocks * LANES / P::NUMBERS);
+                narrow::<S, R>(s, q, q_stride, pairs, h.blocks);
+                (q, q_stride) = (pairs.cast_const(), R * LANES);
+            }
             let mut first = 0;
             while first < score_blocks {
                 let width = group::<W>(h.keys / LANES - first);
                 match width {
-                    1 => self.score::<S, 1>(s, first),
-                    2 => self.score::<S, 2>(s, first),
-                    _ => self.score::<S, 3>(s, first),
+                    1 => self.score::<S, 1>(s, first, q, q_stride),
+                    2 => self.score::<S, 2>(s, first, q, q_stride),
+                    _ => self.score::<S, 3>(s, first, q, q_stride),
                 }
                 first += width;
             }
@@ -292,6 +382,10 @@ impl<const R: usize, const W: usize> Kernel for Queries<R, W> {
             for r in 0..R {
                 let seen = if h.is_causal { self.start + r + 1 } else { h.tokens };
                 factor[r] = softmax(s, h.scores.add(r * LANES), R * LANES, seen, score_blocks);
+            }
+            if P::DOTS {
+                // In place: a block is read before its half line, or one further back, is written.
+                narrow::<S, R>(s, h.scores, R * LANES, h.scores, score_blocks);
             }
             let mut first = 0;
             while first < h.blocks {
@@ -307,23 +401,22 @@ impl<const R: usize, const W: usize> Kernel for Queries<R, W> {
     }
 }
 
-impl<const R: usize, const W: usize> Queries<R, W> {
+impl<P: Product, const R: usize, const W: usize> Queries<P, R, W> {
     /// Scores of N blocks of keys.
     ///
     /// # Safety
-    /// Blocks `first..first + N` exist and were packed as one group.
+    /// Blocks `first..first + N` exist and were packed as one group; `q` has R queries, in blocks `q_stride` apart.
     #[inline(always)]
-    unsafe fn score<S: Simd, const N: usize>(&self, s: S, first: usize) {
-        if const { !S::SHAPE.has_tile(R, N) } {
+    unsafe fn score<S: Simd, const N: usize>(&self, s: S, first: usize, q: *const f32, q_stride: usize) {
+        if const { !has_tile::<S, P>(R, N) } {
             return; // never asked for, so not worth compiling
         }
         let h = &self.head;
         // SAFETY: by the caller.
         unsafe {
             let mut acc = [[s.zero(); N]; R];
-            let q = h.q.add(self.start * LANES);
-            let mut k = h.k_panels.add(first * LANES * h.blocks * LANES).cast_const();
-            multiply(s, &mut acc, h.blocks, q, h.stride, &mut k);
+            let mut k = h.k_panels.add(first * LANES * h.blocks * LANES / P::NUMBERS).cast_const();
+            multiply_as::<S, P, R, N>(s, &mut acc, h.blocks, q, q_stride, &mut k);
             let scale = s.splat(h.scale);
             for r in 0..R {
                 for n in 0..N {
@@ -345,15 +438,15 @@ impl<const R: usize, const W: usize> Queries<R, W> {
         score_blocks: usize,
         factor: &[f32; R],
     ) {
-        if const { !S::SHAPE.has_tile(R, N) } {
+        if const { !has_tile::<S, P>(R, N) } {
             return; // never asked for, so not worth compiling
         }
         let h = &self.head;
         // SAFETY: by the caller; values beyond the tokens are zeros up to `keys`.
         unsafe {
             let mut acc = [[s.zero(); N]; R];
-            let mut v = h.v_panels.add(first * h.keys * LANES).cast_const();
-            multiply(s, &mut acc, score_blocks, h.scores.cast_const(), R * LANES, &mut v);
+            let mut v = h.v_panels.add(first * h.keys * LANES / P::NUMBERS).cast_const();
+            multiply_as::<S, P, R, N>(s, &mut acc, score_blocks, h.scores.cast_const(), R * LANES, &mut v);
             for r in 0..R {
                 for w in 0..N {
                     let to = h.out.add((first + w) * h.out_stride + (self.start + r) * LANES);

@@ -36,6 +36,23 @@ pub enum Precision {
     Int8,
 }
 
+impl Precision {
+    /// `f32`, `bf16` or `int8`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// An instruction set that this processor has.
 ///
 /// The token cannot be forged: the only ways to get one are [`Isa::scalar`], [`Isa::detect`] and

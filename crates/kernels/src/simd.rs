@@ -80,6 +80,8 @@ pub(crate) trait Simd: Copy {
     fn dot_bytes(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Lanes of i32 as f32, rounded to nearest.
     fn float_of_int(self, v: Self::V) -> Self::V;
+    /// Rounds both as [`Simd::store_bf16`]: lane i becomes the pair of `low`'s and `high`'s lane i.
+    fn pair_bf16(self, low: Self::V, high: Self::V) -> Self::V;
     /// Rounds to nearest even and stores as bf16. NaN stays NaN; subnormal numbers may become zero.
     ///
     /// # Safety

@@ -2,7 +2,7 @@
 
 mod support;
 
-use mobileclip_kernels::{Attention, Isa, Map, MapMut, MapRef};
+use mobileclip_kernels::{Attention, Isa, Map, MapMut, MapRef, Precision};
 use support::*;
 
 /// `[width][tokens]`
@@ -32,6 +32,17 @@ fn reference(a: &Attention, tokens: usize, qkv: &[f32]) -> Vec<f64> {
 }
 
 fn run(isa: Isa, a: &Attention, tokens: usize, qkv: &[f32], step: usize) -> Vec<f32> {
+    run_as(Precision::F32, isa, a, tokens, qkv, step)
+}
+
+fn run_as(
+    precision: Precision,
+    isa: Isa,
+    a: &Attention,
+    tokens: usize,
+    qkv: &[f32],
+    step: usize,
+) -> Vec<f32> {
     let from = Map::tokens(3 * a.width(), tokens);
     let input = blocked(from, 3 * a.width(), qkv);
     let x = MapRef::new(from, &input);
@@ -43,7 +54,7 @@ fn run(isa: Isa, a: &Attention, tokens: usize, qkv: &[f32], step: usize) -> Vec<
     while head < a.heads {
         let end = (head + step).min(a.heads);
         let (part, after) = rest.split_at_block((end - head) * a.head_dim / 16);
-        a.run(isa, x, head..end, part, &mut scratch);
+        a.run_as(precision, isa, x, head..end, part, &mut scratch);
         (head, rest) = (end, after);
     }
     planar(to, a.width(), &out)
@@ -64,6 +75,18 @@ fn check(a: Attention, tokens: usize, amplitude: f32) {
         let parts = run(isa, &a, tokens, &qkv, a.heads_step());
         same_bits(&parts, &whole, &what);
     });
+    // In bf16: of numbers that are such, only the weights are rounded.
+    let qkv: Vec<f32> = qkv.iter().map(|v| f32::from_bits(v.to_bits() & 0xffff_0000)).collect();
+    let exact = reference(&a, tokens, &qkv);
+    for isa in Isa::with_each_extension() {
+        let what = format!("{isa:?} {a:?} {tokens} tokens, bf16");
+        let whole = run_as(Precision::Bf16, isa, &a, tokens, &qkv, a.heads);
+        let largest_score = f64::from(a.scale) * a.head_dim as f64 * f64::from(amplitude).powi(2);
+        let relative = U * (2.0 * (a.head_dim + 2) as f64 * largest_score + 2.0 * tokens as f64 + 16.0);
+        close(&whole, &exact, |_| (relative + 2f64.powi(-9)) * f64::from(amplitude), &what);
+        let parts = run_as(Precision::Bf16, isa, &a, tokens, &qkv, a.heads_step());
+        same_bits(&parts, &whole, &what);
+    }
 }
 
 #[test]

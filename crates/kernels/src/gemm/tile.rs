@@ -293,9 +293,14 @@ impl<P: Product, const R: usize, const W: usize> Kernel for PlainTiles<P, R, W> 
     }
 }
 
+/// The register tiles of a product.
+pub(crate) const fn shape<S: Simd, P: Product>() -> TileShape {
+    if P::DOTS { S::DOT_SHAPE } else { S::SHAPE }
+}
+
 /// Whether tiles of so many pixels and vectors are used.
-pub(super) const fn has_tile<S: Simd, P: Product>(rows: usize, width: usize) -> bool {
-    if P::DOTS { S::DOT_SHAPE.has_tile(rows, width) } else { S::SHAPE.has_tile(rows, width) }
+pub(crate) const fn has_tile<S: Simd, P: Product>(rows: usize, width: usize) -> bool {
+    shape::<S, P>().has_tile(rows, width)
 }
 
 /// Cuts n rows into tiles that are as equal as can be: `(tiles, rows)` of the larger and of the smaller ones.

@@ -116,7 +116,7 @@ unsafe fn dot_bytes_half(a: __m256, b: __m256, c: __m256) -> __m256 {
     }
 }
 
-/// The nearest bf16 in the upper half of each lane, ties to even.
+/// The nearest bf16 of each lane, ties to even, in its lower half.
 ///
 /// # Safety
 /// The processor has AVX2.
@@ -316,6 +316,16 @@ impl Simd for Avx2 {
         // SAFETY: instructions by the token.
         unsafe {
             (_mm256_cvtepi32_ps(_mm256_castps_si256(v.0)), _mm256_cvtepi32_ps(_mm256_castps_si256(v.1)))
+        }
+    }
+    #[inline(always)]
+    fn pair_bf16(self, low: Pair, high: Pair) -> Pair {
+        // SAFETY: instructions by the token.
+        unsafe {
+            let (high0, high1) = (bf16_half(high.0), bf16_half(high.1));
+            let first = _mm256_or_si256(_mm256_slli_epi32::<16>(high0), bf16_half(low.0));
+            let second = _mm256_or_si256(_mm256_slli_epi32::<16>(high1), bf16_half(low.1));
+            (_mm256_castsi256_ps(first), _mm256_castsi256_ps(second))
         }
     }
     #[inline(always)]

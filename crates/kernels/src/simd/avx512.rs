@@ -24,6 +24,24 @@ impl<const EXTENSIONS: u8> Avx512<EXTENSIONS> {
     }
 }
 
+/// The nearest bf16 of each lane, ties to even, in its lower half.
+///
+/// # Safety
+/// The processor has AVX-512 F.
+#[inline(always)]
+unsafe fn round_bf16(v: __m512) -> __m512i {
+    // SAFETY: AVX-512 by the caller.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        // Rounding could turn a NaN into something else.
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+        _mm512_srli_epi32::<16>(_mm512_mask_blend_epi32(nan, rounded, quiet))
+    }
+}
+
 // SAFETY comments below: `Avx512` exists only where `new`'s caller vouched for the instructions.
 impl<const EXTENSIONS: u8> Simd for Avx512<EXTENSIONS> {
     type V = __m512;
@@ -234,6 +252,23 @@ impl<const EXTENSIONS: u8> Simd for Avx512<EXTENSIONS> {
         unsafe { _mm512_cvtepi32_ps(_mm512_castps_si512(v)) }
     }
     #[inline(always)]
+    fn pair_bf16(self, low: __m512, high: __m512) -> __m512 {
+        // SAFETY: instructions by the token; the vector of bf16 is 64 plain bytes.
+        unsafe {
+            if EXTENSIONS == BF16 {
+                let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                // Words 0, 16, 1, 17, …
+                let first = _mm512_setr_epi32(
+                    0x10_0000, 0x11_0001, 0x12_0002, 0x13_0003, 0x14_0004, 0x15_0005, 0x16_0006, 0x17_0007,
+                    0x18_0008, 0x19_0009, 0x1a_000a, 0x1b_000b, 0x1c_000c, 0x1d_000d, 0x1e_000e, 0x1f_000f,
+                );
+                return _mm512_castsi512_ps(_mm512_permutexvar_epi16(first, halves));
+            }
+            let high = _mm512_slli_epi32::<16>(round_bf16(high));
+            _mm512_castsi512_ps(_mm512_or_si512(high, round_bf16(low)))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: __m512) {
         // SAFETY: instructions by the token, 16 writable u16 by the caller.
         unsafe {
@@ -241,14 +276,7 @@ impl<const EXTENSIONS: u8> Simd for Avx512<EXTENSIONS> {
                 let narrow = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
                 return _mm256_storeu_si256(p.cast(), narrow);
             }
-            let bits = _mm512_castps_si512(v);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-            // Rounding could turn a NaN into something else.
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
-            let rounded = _mm512_mask_blend_epi32(nan, rounded, quiet);
-            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(round_bf16(v)));
         }
     }
     #[inline(always)]

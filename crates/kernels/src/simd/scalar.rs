@@ -165,6 +165,10 @@ impl Simd for Scalar {
         zip(v, v, |v, _| v.to_bits().cast_signed() as f32)
     }
     #[inline(always)]
+    fn pair_bf16(self, low: Self::V, high: Self::V) -> Self::V {
+        zip(low, high, |low, high| f32::from_bits(u32::from(bf16(high)) << 16 | u32::from(bf16(low))))
+    }
+    #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
         let rounded = v.map(bf16);
         // SAFETY: the caller promises 16 writable u16; the write is unaligned.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use mobileclip::{DecodeOptions, LabelCache, LoadOptions, Model, Variant, hub};
 
-use crate::args::{Caching, Decoding, Global};
+use crate::args::{Caching, Computing, Decoding, Global, Precision};
+use crate::output::note;
 use crate::progress::Downloads;
 
 /// The options of loading that were typed.
@@ -60,15 +61,35 @@ pub fn locate(name_or_path: &str, global: &Global) -> anyhow::Result<PathBuf> {
 }
 
 /// Loads the model that the global options name.
-pub fn load(global: &Global, decoding: Option<&Decoding>) -> anyhow::Result<Model> {
-    load_named(&global.model, global, decoding)
+pub fn load(global: &Global, decoding: Option<&Decoding>, computing: &Computing) -> anyhow::Result<Model> {
+    let options = LoadOptions { precision: computing.precision.into(), ..load_options(global, decoding)? };
+    let path = locate(&global.model, global)?;
+    let model = Model::open(&path, &options).map_err(mend_model)?;
+    note_emulation(&model, global);
+    Ok(model)
 }
 
-/// Loads a model.
-pub fn load_named(name_or_path: &str, global: &Global, decoding: Option<&Decoding>) -> anyhow::Result<Model> {
-    let options = load_options(global, decoding)?;
-    let path = locate(name_or_path, global)?;
-    Model::open(&path, &options).map_err(mend_model)
+/// Says so if the processor has no instructions for the precision that was asked for.
+pub fn note_emulation(model: &Model, global: &Global) {
+    if !model.is_precision_native() {
+        let precision = model.precision();
+        note(
+            global.quiet,
+            format!(
+                "this processor has no instructions for {precision}: others give the same results, but f32 would be faster"
+            ),
+        );
+    }
+}
+
+impl From<Precision> for mobileclip::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// The cache of text embeddings, unless it is unwanted or has no place.

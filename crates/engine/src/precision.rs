@@ -16,6 +16,11 @@ pub(crate) fn precisions(graph: &Graph, shapes: &[Shape], wanted: Precision) -> 
         .map(|id| {
             let node = &graph.nodes[id];
             let Op::Conv { conv, .. } = &node.op else { return Precision::F32 };
+            // Windows are gathered in f32, and depthwise convolutions are no products of matrices.
+            if !conv.is_pointwise() || conv.groups > 1 || matches!(graph.nodes[node.inputs[0]].op, Op::Input)
+            {
+                return Precision::F32;
+            }
             let early = if reads_tokens { (products == 0, residuals < BLOCK) } else { (false, false) };
             products += 1;
             residuals += usize::from(node.inputs.len() == 2);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mobileclip_arch::{Shape, Weights};
-use mobileclip_graph::{Graph, Op};
+use mobileclip_graph::{Graph, NodeId, Op};
 use mobileclip_kernels::{Isa, MapRef, Pool, Precision, unpack_planar};
 
 use crate::error::EngineError;
@@ -63,6 +63,7 @@ pub struct Tower {
     weights: Arc<dyn Weights>,
     isa: Isa,
     pool: Arc<Pool>,
+    precisions: Vec<Precision>,
     plans: Mutex<Vec<Arc<Ready>>>,
 }
 
@@ -113,12 +114,18 @@ impl Tower {
         });
         release();
         let layers = packed.into_iter().filter_map(OnceLock::into_inner).collect::<Result<_, _>>()?;
-        Ok(Self { graph, layers, weights, isa, pool, plans: Mutex::default() })
+        Ok(Self { graph, layers, weights, isa, pool, precisions, plans: Mutex::default() })
     }
 
     /// The graph it runs.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// What the products of a node are made of; `None` if it has none.
+    pub fn precision(&self, node: NodeId) -> Option<Precision> {
+        let layer = self.layers.get(node)?;
+        matches!(layer, Layer::Gemm(_) | Layer::Conv(_)).then(|| self.precisions[node])
     }
 
     /// Runs one input with all threads.

@@ -1,5 +1,6 @@
 //! A model's fingerprint: what tells whether stored embeddings are its own.
 
+use mobileclip_engine::Precision;
 use sha2::{Digest, Sha256};
 
 use crate::model::Model;
@@ -11,13 +12,17 @@ const RUNS: usize = 8;
 const RUN: usize = 8;
 
 impl Model {
-    /// 16 hexadecimal digits that depend on the variant, the preprocessing, the tensors' names and on numbers spread
-    /// over all weights. Reading all of a large model would take longer than answering a query.
+    /// 16 hexadecimal digits that depend on the variant, the preprocessing, the precision, the tensors' names and on numbers
+    /// spread over all weights. Reading all of a large model would take longer than answering a query.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(&self.variant.image).unwrap_or_default());
         hash.update(serde_json::to_vec(&self.variant.text).unwrap_or_default());
         hash.update(serde_json::to_vec(&self.preprocess).unwrap_or_default());
+        // f32 came before the others: its embeddings stay valid.
+        if self.precision() != Precision::F32 {
+            hash.update(self.precision().name());
+        }
         let mut sample = |name: &str, bytes: &[u8], size: usize| {
             hash.update(name.as_bytes());
             let elements = bytes.len() / size.max(1);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use mobileclip_arch::{Form, Manifest, Tower};
+use mobileclip_engine::{Isa, Precision};
 use serde::Serialize;
 
 use crate::error::Result;
@@ -40,6 +41,10 @@ pub struct Inspection {
     pub context: usize,
     /// How rows are treated.
     pub token_rule: &'static str,
+    /// The instruction set that this processor runs it on.
+    pub instruction_set: &'static str,
+    /// The precisions that this processor has instructions for.
+    pub native_precisions: Vec<&'static str>,
     /// Contradictions and the like.
     pub problems: Vec<String>,
 }
@@ -59,6 +64,12 @@ pub struct PreprocessFacts {
     pub resize_mode: String,
     /// Where this was found.
     pub from: &'static str,
+}
+
+fn native_precisions() -> Vec<&'static str> {
+    let isa = Isa::detect();
+    let all = [Precision::F32, Precision::Bf16, Precision::Int8];
+    all.into_iter().filter(|&precision| isa.has(precision)).map(Precision::name).collect()
 }
 
 impl Inspection {
@@ -96,6 +107,8 @@ impl Inspection {
             summary: variant.summary.clone(),
             dialect,
             form,
+            instruction_set: model.instruction_set(),
+            native_precisions: native_precisions(),
             embed_dim: variant.embed_dim,
             logit_scale: model.logit_scale(),
             image_parameters: manifest.parameters(counted, Some(Tower::Image)),

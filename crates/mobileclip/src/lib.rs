@@ -34,7 +34,7 @@ pub use inspect::{Inspection, PreprocessFacts};
 pub use label_cache::LabelCache;
 pub use mobileclip_arch::{Form, Manifest, Shape, Tower as Which, Variant, variant, variants};
 pub use mobileclip_checkpoint::{Checkpoint, FloatType, write_open_clip};
-pub use mobileclip_engine::{FeatureMap, Input, Tower};
+pub use mobileclip_engine::{FeatureMap, Input, Precision, Tower};
 pub use mobileclip_hub as hub;
 pub use mobileclip_image::{self as image, DecodeOptions, RgbImage};
 pub use mobileclip_onnx::PixelOrder;

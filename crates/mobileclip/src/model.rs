@@ -29,8 +29,8 @@ pub struct LoadOptions {
     /// Decodes JPEGs at a half, a quarter or an eighth of their size where the tower's size allows it
     /// ([`DecodeOptions::reduce_to`]): quicker, but embeddings are a little off.
     pub fast_decode: bool,
-    /// What numbers the towers multiply. Embeddings of different precisions are near each other, not equal: see
-    /// [`Model::precision`].
+    /// What numbers the towers multiply. Embeddings of different precisions are near each other, not equal: indexes, tables and
+    /// caches of one are not mixed with those of another ([`Model::fingerprint`] differs).
     pub precision: Precision,
 }
 
@@ -169,8 +169,9 @@ impl Model {
         self.precision
     }
 
-    /// Whether the processor has instructions for the model's precision. Where not, the same products are made more slowly.
-    pub fn precision_is_native(&self) -> bool {
+    /// Whether the processor has instructions for the model's precision. Where not, the same products are made more slowly: f32
+    /// is faster then.
+    pub fn is_precision_native(&self) -> bool {
         self.isa.has(self.precision)
     }
 
@@ -482,6 +483,9 @@ pub fn form_name(form: Form) -> &'static str {
 impl crate::index::Embed for Model {
     fn model(&self) -> crate::index::ModelNote {
         let (mut name, mut fingerprint) = (self.variant.name.clone(), self.fingerprint());
+        if self.precision != Precision::F32 {
+            name.push_str(&format!(", {}", self.precision));
+        }
         // Photos that lie on their side have other embeddings.
         if !self.decode.apply_orientation {
             name.push_str(", photos as stored");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use mobileclip::{Input, LoadOptions, Model, Which, image};
+use mobileclip::{Input, LoadOptions, Model, Precision, Which, image};
 use serde::Serialize;
 
 use crate::args::{Bench, Global};
@@ -22,6 +22,9 @@ struct Report {
     model: String,
     path: String,
     instruction_set: &'static str,
+    precision: &'static str,
+    /// Whether the processor has instructions for it.
+    is_precision_native: bool,
     threads: usize,
     runs: usize,
     /// Width and height.
@@ -52,6 +55,9 @@ struct Node {
     tower: &'static str,
     node: usize,
     operation: String,
+    /// What its products are made of, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<&'static str>,
     /// The parts of the model that it was made from.
     names: Vec<String>,
     p50_ms: f64,
@@ -65,10 +71,15 @@ pub fn run(global: &Global, args: &Bench) -> anyhow::Result<Outcome> {
         None => PHOTO.to_vec(),
     };
     let target = args.target.as_deref().unwrap_or(&global.model);
-    let options = LoadOptions { fast_decode: args.fast_decode, ..session::load_options(global, None)? };
+    let options = LoadOptions {
+        precision: args.computing.precision.into(),
+        fast_decode: args.fast_decode,
+        ..session::load_options(global, None)?
+    };
     let path = session::locate(target, global)?;
     let (model, open_ms) = timed(|| Model::open(&path, &options));
     let model = model.map_err(session::mend_model)?;
+    session::note_emulation(&model, global);
     let photo = image::decode(&bytes, model.decode_options()).with_context(|| {
         args.photo.as_ref().map_or("the bundled photo".into(), |path| path.display().to_string())
     })?;
@@ -81,6 +92,8 @@ pub fn run(global: &Global, args: &Bench) -> anyhow::Result<Outcome> {
         model: model.variant().name.clone(),
         path: model.path().display().to_string(),
         instruction_set: model.instruction_set(),
+        precision: model.precision().name(),
+        is_precision_native: model.is_precision_native(),
         threads: model.threads(),
         runs: args.runs,
         photo: (photo.width(), photo.height()),
@@ -172,6 +185,7 @@ fn profile(model: &Model, photo: &image::RgbImage, runs: usize) -> anyhow::Resul
                 tower: name,
                 node: id,
                 operation: node.op.word(),
+                precision: tower.precision(id).map(Precision::name),
                 names: node.names.clone(),
                 p50_ms,
                 gflop,
@@ -183,10 +197,11 @@ fn profile(model: &Model, photo: &image::RgbImage, runs: usize) -> anyhow::Resul
 }
 
 fn print(results: &mut Results, report: &Report) -> anyhow::Result<()> {
-    let Report { model, path, instruction_set, threads, runs, photo: (width, height), .. } = report;
+    let Report { model, path, instruction_set, precision, threads, runs, photo: (width, height), .. } =
+        report;
     results.line(format_args!("{model}, {path}"))?;
     results.line(format_args!(
-        "{instruction_set}, {threads} threads, {runs} runs, photo of {width} x {height}\n"
+        "{instruction_set}, {precision}, {threads} threads, {runs} runs, photo of {width} x {height}\n"
     ))?;
     results.line(format_args!(
         "{:14} {:>10} {:>10} {:>9} {:>9}",
@@ -213,15 +228,20 @@ fn print(results: &mut Results, report: &Report) -> anyhow::Result<()> {
     }
     let longest = report.profile.iter().map(|node| node.p50_ms).fold(f64::MIN_POSITIVE, f64::max);
     results.line(format_args!(
-        "\n{:5} {:>4} {:>9} {:>8}  {:12}  {:30}  made from",
-        "tower", "node", "p50 ms", "GFLOP/s", "", "operation"
+        "\n{:5} {:>4} {:>9} {:>8}  {:12}  {:4}  {:30}  made from",
+        "tower", "node", "p50 ms", "GFLOP/s", "", "", "operation"
     ))?;
     for node in &report.profile {
         let share = bar((node.p50_ms / longest) as f32, 12);
         let names = shortened(&node.names);
         results.line(format_args!(
-            "{:5} {:>4} {:9.4} {:8.0}  {share}  {:30}  {names}",
-            node.tower, node.node, node.p50_ms, node.gflop_per_s, node.operation
+            "{:5} {:>4} {:9.4} {:8.0}  {share}  {:4}  {:30}  {names}",
+            node.tower,
+            node.node,
+            node.p50_ms,
+            node.gflop_per_s,
+            node.precision.unwrap_or_default(),
+            node.operation
         ))?;
     }
     Ok(())

@@ -26,7 +26,7 @@ pub fn run(global: &Global, args: &Classify) -> anyhow::Result<Outcome> {
     if let Some(template) = args.template.iter().find(|template| !template.contains("{}")) {
         bail!(Error::Template { template: template.clone() });
     }
-    let model = session::load(global, Some(&args.decoding))?;
+    let model = session::load(global, Some(&args.decoding), &args.computing)?;
     let labels = match session::label_cache(&args.caching) {
         Some(cache) => cache.embed(&model, &names, &args.template)?,
         None => Labels::embed(&model, &names, &args.template)?,

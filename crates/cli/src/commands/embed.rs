@@ -37,7 +37,7 @@ pub fn run(global: &Global, args: &Embed) -> anyhow::Result<Outcome> {
         bail!("there is no {noun} to embed");
     }
 
-    let model = session::load(global, Some(&args.decoding))?;
+    let model = session::load(global, Some(&args.decoding), &args.computing)?;
     let spec = TableSpec { column, model: model.model(), is_normalised: !args.raw };
     let mut table = match args.resume {
         true => EmbeddingTable::resume(&args.out, &spec)?,

@@ -12,7 +12,7 @@ use crate::output::{Outcome, complain, complain_about, counted, note};
 use crate::{progress, session};
 
 pub fn run(global: &Global, args: &Index) -> anyhow::Result<Outcome> {
-    let model = session::load(global, Some(&args.decoding))?;
+    let model = session::load(global, Some(&args.decoding), &args.computing)?;
     // A model that is damaged is no reason to note every photo as failed.
     model.tower(Which::Image)?;
     if args.repair {

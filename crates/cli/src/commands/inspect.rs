@@ -47,6 +47,10 @@ fn print(results: &mut Results, facts: &Inspection) -> anyhow::Result<()> {
         ),
     )?;
     row("tokens", facts.token_rule.to_owned())?;
+    row(
+        "processor",
+        format!("{}, instructions for {}", facts.instruction_set, facts.native_precisions.join(", ")),
+    )?;
     match facts.problems.as_slice() {
         [] => row("problems", "none".to_owned()),
         problems => problems.iter().try_for_each(|problem| row("problem", problem.clone())),

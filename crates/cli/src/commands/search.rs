@@ -20,7 +20,7 @@ pub fn run(global: &Global, args: &Search) -> anyhow::Result<Outcome> {
     args.html.as_deref().map_or(Ok(()), session::check_folder)?;
     // Quotes are easily forgotten: several words are one sentence.
     let text = args.text.join(" ");
-    let model = session::load(global, Some(&args.decoding))?;
+    let model = session::load(global, Some(&args.decoding), &args.computing)?;
     let searcher = Searcher::load(&args.index, &model.model()).map_err(session::mend_index)?;
     let searcher = searcher.with_threads(model.threads());
     let query = match &args.photo {

@@ -9,4 +9,5 @@ mod hub;
 mod index;
 mod models;
 mod nonsense;
+mod precision;
 mod tools;

@@ -15,20 +15,24 @@ pub(crate) fn precisions(graph: &Graph, shapes: &[Shape], wanted: Precision) -> 
     (0..graph.nodes.len())
         .map(|id| {
             let node = &graph.nodes[id];
-            let Op::Conv { conv, .. } = &node.op else { return Precision::F32 };
+            let is_early = reads_tokens && residuals < BLOCK;
+            let conv = match &node.op {
+                Op::Conv { conv, .. } => conv,
+                // Its products are few, and its scores sensitive: no bytes.
+                Op::Attention(_) if wanted != Precision::F32 && !is_early => return Precision::Bf16,
+                _ => return Precision::F32,
+            };
             // Windows are gathered in f32, and depthwise convolutions are no products of matrices.
             if !conv.is_pointwise() || conv.groups > 1 || matches!(graph.nodes[node.inputs[0]].op, Op::Input)
             {
                 return Precision::F32;
             }
-            let early = if reads_tokens { (products == 0, residuals < BLOCK) } else { (false, false) };
             products += 1;
             residuals += usize::from(node.inputs.len() == 2);
-            match (wanted, early) {
-                (_, (true, _)) => Precision::F32,
-                (Precision::Int8, (_, true)) => Precision::Bf16,
-                (Precision::Int8, _) if !stands_int8(graph, id, conv, shapes[id]) => Precision::Bf16,
-                _ => wanted,
+            match wanted {
+                _ if is_early && products == 1 => Precision::F32,
+                Precision::Int8 if is_early || !stands_int8(graph, id, conv, shapes[id]) => Precision::Bf16,
+                wanted => wanted,
             }
         })
         .collect()
@@ -53,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    /// Names of the products of a tower and their precisions.
+    /// Names of the products with weights of a tower and their precisions.
     fn of(which: Tower, wanted: Precision) -> Vec<(String, Precision)> {
         let variant = mobileclip_arch::variant("MobileCLIP2-S0").unwrap();
         let graph = Graph::trace(variant, which, &Formula::of(&Manifest::of(variant)), &[]);

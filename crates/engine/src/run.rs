@@ -6,8 +6,8 @@ use std::time::Instant;
 use mobileclip_arch::Weights;
 use mobileclip_graph::{Graph, NodeId, Op};
 use mobileclip_kernels::{
-    self as kernels, Buffer, Chunks, ConvInput, Isa, LANES, MapMut, MapRef, Pool, Residual, Tiles, add, copy,
-    mean, read_pixel, scale_channels, write_pixel,
+    self as kernels, Buffer, Chunks, ConvInput, Isa, LANES, MAX_TILES, MapMut, MapRef, Pool, Precision,
+    Residual, Tiles, add, copy, mean, read_pixel, scale_channels, write_pixel,
 };
 
 use crate::chain::{Chain, LONGEST, tile_map};
@@ -19,6 +19,7 @@ pub(crate) struct Run<'a> {
     pub graph: &'a Graph,
     pub layers: &'a [Layer],
     pub weights: &'a dyn Weights,
+    pub precisions: &'a [Precision],
     pub isa: Isa,
     pub pool: &'a Pool,
     pub plan: &'a Plan,
@@ -184,7 +185,14 @@ impl Run<'_> {
                 let tiles = Tiles::new(out, &blocks, &split.pixels);
                 self.tasks(tiles.grid(), scratch, |task, scratch| {
                     let heads = split.blocks[task]..split.blocks[task + 1];
-                    attention.run(self.isa, qkv, heads, tiles.claim(task, 0), scratch);
+                    attention.run_as(
+                        self.precisions[id],
+                        self.isa,
+                        qkv,
+                        heads,
+                        tiles.claim(task, 0),
+                        scratch,
+                    );
                 });
             }
             (_, Op::MeanPool) => {
@@ -259,6 +267,8 @@ impl Run<'_> {
         let starts = split.sums_bounds(gemm);
         if starts[columns] > 0 {
             let mut rest = &mut sums[..starts[columns]];
+            // Chunks that are made together: no more than can be claimed.
+            let together = |pixels: usize| gemm.sums_chunks(pixels).div_ceil(MAX_TILES).max(1);
             let parts: Vec<(MapRef, Chunks)> = split
                 .pixels
                 .windows(2)
@@ -266,16 +276,18 @@ impl Run<'_> {
                     let pixels = tile[1] - tile[0];
                     let (part, more) = std::mem::take(&mut rest).split_at_mut(gemm.sums_len(pixels));
                     rest = more;
-                    let chunks = Chunks::new(part, gemm.sums_chunk(pixels));
+                    let chunks = Chunks::new(part, gemm.sums_chunk(pixels) * together(pixels));
                     (product.x.with_pixels(tile[0]..tile[1]), chunks)
                 })
                 .collect();
-            let of = |(x, _): &(MapRef, Chunks)| gemm.sums_chunks(x.pixels());
-            let most = parts.iter().map(of).max().unwrap_or(0);
+            let claims = |x: &MapRef| gemm.sums_chunks(x.pixels()).div_ceil(together(x.pixels()));
+            let most = parts.iter().map(|(x, _)| claims(x)).max().unwrap_or(0);
             self.tasks((columns, most), &mut [], |task, _| {
-                let (part, i) = (&parts[task / most], task % most);
-                if i < of(part) {
-                    gemm.sums(part.0, i..i + 1, part.1.claim(i));
+                let ((x, chunks), i) = (&parts[task / most], task % most);
+                if i < claims(x) {
+                    let each = together(x.pixels());
+                    let last = gemm.sums_chunks(x.pixels()).min((i + 1) * each);
+                    gemm.sums(*x, i * each..last, chunks.claim(i));
                 }
             });
         }

@@ -124,8 +124,8 @@ impl Tower {
 
     /// What the products of a node are made of; `None` if it has none.
     pub fn precision(&self, node: NodeId) -> Option<Precision> {
-        let layer = self.layers.get(node)?;
-        matches!(layer, Layer::Gemm(_) | Layer::Conv(_)).then(|| self.precisions[node])
+        let is_product = matches!(self.layers.get(node)?, Layer::Gemm(_) | Layer::Conv(_));
+        (is_product || matches!(self.graph.nodes[node].op, Op::Attention(_))).then(|| self.precisions[node])
     }
 
     /// Runs one input with all threads.
@@ -173,6 +173,7 @@ impl Tower {
             graph: &self.graph,
             layers: &self.layers,
             weights: self.weights.as_ref(),
+            precisions: &self.precisions,
             isa: self.isa,
             pool: &self.pool,
             plan: &ready.plan,

@@ -219,13 +219,22 @@ impl<'g> Builder<'g> {
     }
 }
 
-/// A port of the model; a dimension that the caller decides has a name instead of a number.
-pub(crate) fn port(name: &str, data_type: DataType, dims: &[Result<usize, &str>]) -> ValueInfo {
+/// A dimension of a port.
+#[derive(Clone, Copy)]
+pub(crate) enum Dim {
+    /// The model's own.
+    Fixed(usize),
+    /// The caller's, by name.
+    Free(&'static str),
+}
+
+/// A port of the model.
+pub(crate) fn port(name: &str, data_type: DataType, dims: &[Dim]) -> ValueInfo {
     let dim = dims
         .iter()
         .map(|dim| match dim {
-            Ok(number) => Dimension { dim_value: Some(*number as i64), dim_param: None },
-            Err(name) => Dimension { dim_value: None, dim_param: Some((*name).to_owned()) },
+            Dim::Fixed(number) => Dimension { dim_value: Some(*number as i64), dim_param: None },
+            Dim::Free(name) => Dimension { dim_value: None, dim_param: Some((*name).to_owned()) },
         })
         .collect();
     let tensor = TensorType { elem_type: Some(data_type as i32), shape: Some(TensorShape { dim }) };

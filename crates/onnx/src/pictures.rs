@@ -1,12 +1,12 @@
 //! Preprocessing inside the model: pictures of any size to the pixels that the tower sees (opset 18).
 //!
 //! The steps are those of open_clip's inference transform over Pillow: an antialiased resize in two passes, each of which rounds
-//! to whole numbers, a central crop, a division by 255, mean and standard deviation. Where Pillow 13 has the vertical pass first,
-//! for very tall pictures, this has the horizontal one.
+//! to whole numbers, a central crop, a division by 255, mean and standard deviation. Where Pillow 13 has the vertical pass first
+//! (tall pictures), this has the horizontal one.
 
 use mobileclip_arch::{Interpolation, Preprocess, ResizeMode};
 
-use crate::builder::{Builder, Data, port};
+use crate::builder::{Builder, Data, Dim, port};
 use crate::proto::{Attribute, DataType};
 use crate::translate::BATCH;
 
@@ -35,9 +35,10 @@ const PLACE: &str = "preprocess";
 pub(crate) fn prepare(builder: &mut Builder, pictures: &Pictures, size: (usize, usize)) -> String {
     let image = "image";
     builder.reserve(image);
+    let (height, width, channels) = (Dim::Free("height"), Dim::Free("width"), Dim::Fixed(3));
     let dims = match pictures.order {
-        PixelOrder::Nhwc => [Err(BATCH), Err("height"), Err("width"), Ok(3)],
-        PixelOrder::Nchw => [Err(BATCH), Ok(3), Err("height"), Err("width")],
+        PixelOrder::Nhwc => [BATCH, height, width, channels],
+        PixelOrder::Nchw => [BATCH, channels, height, width],
     };
     builder.inputs.push(port(image, DataType::Uint8, &dims));
     let planes = match pictures.order {

@@ -3,13 +3,13 @@
 use mobileclip_arch::{Activation, Conv, Resample, Shape, Tower};
 use mobileclip_graph::{Graph, Node, NodeId, Op, Value};
 
-use crate::builder::{Builder, Data, Fit, Settings, port};
+use crate::builder::{Builder, Data, Dim, Fit, Settings, port};
 use crate::error::{Error, Result};
 use crate::proto::{Attribute, DataType};
 use crate::{OPSET, OPSET_WITH_PICTURES, pictures};
 
-/// The name of the batch's dimension.
-pub(crate) const BATCH: &str = "batch";
+/// The batch's dimension.
+pub(crate) const BATCH: Dim = Dim::Free("batch");
 
 /// A node's output under the names it has in the model, one for each layout that somebody asked for.
 struct Made {
@@ -60,7 +60,7 @@ impl<'g> Translation<'g> {
         };
         let width = shapes[self.graph.output].channels;
         self.builder.reserve(name);
-        self.builder.outputs.push(port(name, DataType::Float, &[Err(BATCH), Ok(width)]));
+        self.builder.outputs.push(port(name, DataType::Float, &[BATCH, Dim::Fixed(width)]));
         name
     }
 
@@ -70,13 +70,14 @@ impl<'g> Translation<'g> {
             (Tower::Text, _) => {
                 let ids = "input_ids";
                 self.builder.reserve(ids);
-                self.builder.inputs.push(port(ids, DataType::Int64, &[Err(BATCH), Ok(shape.width)]));
+                self.builder.inputs.push(port(ids, DataType::Int64, &[BATCH, Dim::Fixed(shape.width)]));
                 Made { shape, map: None, tokens: Some(ids.to_owned()) }
             }
             (Tower::Image, None) => {
                 let pixels = "pixel_values";
                 self.builder.reserve(pixels);
-                let dims = [Err(BATCH), Ok(shape.channels), Ok(shape.height), Ok(shape.width)];
+                let [channels, height, width] = [shape.channels, shape.height, shape.width].map(Dim::Fixed);
+                let dims = [BATCH, channels, height, width];
                 self.builder.inputs.push(port(pixels, DataType::Float, &dims));
                 Made { shape, map: Some(pixels.to_owned()), tokens: None }
             }

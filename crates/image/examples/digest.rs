@@ -1,15 +1,21 @@
-//! SHA-256 of decoded or resized images, one request a line; `compat/images` compares them with Pillow's.
+//! SHA-256 of decoded, resized or augmented images, one request a line; `compat/images` and `compat/augment` compare them with
+//! Pillow's.
 //!
 //! A request is a JSON object: `{"file": path, "upright": bool}` decodes, `{"seed": n, "from": [w, h], "to": [w, h], "filter": …,
-//! "pass_order": …, "mode": "resize" | "shortest" | "longest" | "squash", "fill_color": n}` resizes noise or makes a crop of it. The
-//! answer is `width height digest`, or `error` and the reason.
+//! "pass_order": …, "mode": "resize" | "shortest" | "longest" | "squash", "fill_color": n}` resizes noise or makes a crop of it,
+//! `{"config": …, "stored": …, "picture": path or [seed, w, h], "pass_order": …, "rounds": n}` replays a recorded augmentation. The
+//! answer is `width height digest`, after the last kind of request also the fastest round's milliseconds (decoding included), or
+//! `error` and the reason.
 
 use std::io::{BufRead, BufReader, stdin};
+use std::time::Instant;
 
+use mobileclip_image::augment::{Config, Replay};
 use mobileclip_image::{
     DecodeOptions, Filter, PassOrder, Preprocess, ResizeMode, RgbImage, decode_file, resize,
 };
 use serde::Deserialize;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 #[derive(Deserialize)]
@@ -28,28 +34,45 @@ enum Request {
         mode: String,
         fill_color: u8,
     },
+    Replay {
+        config: Value,
+        stored: Value,
+        picture: Picture,
+        pass_order: PassOrder,
+        rounds: usize,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Picture {
+    File(String),
+    Noise(u64, usize, usize),
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for line in BufReader::new(stdin()).lines() {
         match answer(serde_json::from_str(&line?)?) {
-            Ok(image) => println!("{} {} {}", image.width(), image.height(), digest(image.pixels())),
+            Ok((image, ms)) => {
+                let ms = ms.map(|ms| format!(" {ms:.4}")).unwrap_or_default();
+                println!("{} {} {}{ms}", image.width(), image.height(), digest(image.pixels()));
+            }
             Err(error) => println!("error {error}"),
         }
     }
     Ok(())
 }
 
-fn answer(request: Request) -> Result<RgbImage, Box<dyn std::error::Error>> {
+fn answer(request: Request) -> Result<(RgbImage, Option<f64>), Box<dyn std::error::Error>> {
     match request {
         Request::Decode { file, upright } => {
             let options = if upright { DecodeOptions::upright() } else { DecodeOptions::default() };
-            Ok(decode_file(file, &options)?)
+            Ok((decode_file(file, &options)?, None))
         }
         Request::Resize { seed, from: [width, height], to, filter, pass_order, mode, fill_color } => {
             let image = RgbImage::new(width, height, noise(seed, width * height * 3))?;
             if mode == "resize" {
-                return Ok(resize(&image, to[0], to[1], filter, pass_order)?);
+                return Ok((resize(&image, to[0], to[1], filter, pass_order)?, None));
             }
             let resize_mode: ResizeMode = serde_json::from_value(mode.into())?;
             let size = (to[1], to[0]);
@@ -61,7 +84,35 @@ fn answer(request: Request) -> Result<RgbImage, Box<dyn std::error::Error>> {
                 fill_color,
                 ..Preprocess::default()
             };
-            Ok(preprocess.crop(&image)?)
+            Ok((preprocess.crop(&image)?, None))
+        }
+        Request::Replay { config, stored, picture, pass_order, rounds } => {
+            let config = Config::from_value(&config)?;
+            let (parameters, _) = config.read_param_aug(&json!([stored]))?;
+            let how = Replay { pass_order, ..Replay::default() };
+            let (made, file) = match picture {
+                Picture::File(file) => (None, file),
+                Picture::Noise(seed, width, height) => {
+                    (Some(RgbImage::new(width, height, noise(seed, width * height * 3))?), String::new())
+                }
+            };
+            let once = || -> Result<RgbImage, Box<dyn std::error::Error>> {
+                match &made {
+                    Some(image) => Ok(config.replay(&parameters[0], image, &how)?),
+                    None => {
+                        let image = decode_file(&file, &DecodeOptions::default())?;
+                        Ok(config.replay(&parameters[0], &image, &how)?)
+                    }
+                }
+            };
+            let mut fastest_ms = f64::INFINITY;
+            let mut image = once()?;
+            for _ in 0..rounds {
+                let start = Instant::now();
+                image = once()?;
+                fastest_ms = fastest_ms.min(start.elapsed().as_secs_f64() * 1e3);
+            }
+            Ok((image, Some(fastest_ms)))
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Photos to the numbers that an image tower takes: decoding, Pillow-exact resizing, preprocessing.
+//! Photos to the numbers that an image tower takes: decoding, Pillow-exact resizing, preprocessing, and
+//! the recorded augmentations of reinforced training ([`augment`]).
 //!
 //! Everything works on 8-bit RGB and is byte-equal to what Pillow and torchvision compute, which is what the models were trained with.
 //!
@@ -15,6 +16,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod augment;
 mod decode;
 mod error;
 mod filter;

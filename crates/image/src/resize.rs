@@ -27,7 +27,9 @@ pub enum PassOrder {
     /// As Pillow 13: vertical first if the height shrinks by more than twice what the width shrinks by.
     #[default]
     Pillow13,
-    /// As every Pillow before 13.
+    /// As Pillow 12.2 and 12.3: vertical first if the height shrinks and is more than 100 times the width.
+    Pillow12_2,
+    /// As every Pillow before 12.2.
     HorizontalFirst,
 }
 
@@ -68,11 +70,9 @@ pub fn crop_resize(
     order: PassOrder,
 ) -> Result<RgbImage, Error> {
     check_side(area.width.max(area.height))?;
-    let inside = |start: i64, len: usize, limit: usize| {
-        usize::try_from(start).ok().filter(|start| start.checked_add(len).is_some_and(|end| end <= limit))
-    };
-    match (inside(area.left, area.width, image.width()), inside(area.top, area.height, image.height())) {
-        (Some(left), Some(top)) if area.width > 0 && area.height > 0 => {
+    let is_inside = area.is_inside(image.width(), image.height()) && area.width > 0 && area.height > 0;
+    match (usize::try_from(area.left), usize::try_from(area.top)) {
+        (Ok(left), Ok(top)) if is_inside => {
             check_side(width.max(height))?;
             let view = image.window(left, top, area.width, area.height);
             resize_view(view, (width, height), (0..width, 0..height), filter, order)
@@ -142,11 +142,16 @@ pub(crate) fn resize_view(
     Ok(out)
 }
 
-/// Pillow 13 (`ImagingResample`): the vertical pass first where it removes more than twice what the horizontal one removes.
+/// Pillow 13's rule stands in its `ImagingResample`, that of 12.2 in `Image.resize`.
 fn vertical_first(src: View<'_>, full: (usize, usize), order: PassOrder) -> bool {
     let removed = |from: usize, to: usize| from as i128 - to as i128;
     let rows_removed = removed(src.height, full.1);
-    order == PassOrder::Pillow13 && rows_removed > 0 && rows_removed > 2 * removed(src.width, full.0)
+    rows_removed > 0
+        && match order {
+            PassOrder::Pillow13 => rows_removed > 2 * removed(src.width, full.0),
+            PassOrder::Pillow12_2 => src.height > src.width.saturating_mul(100),
+            PassOrder::HorizontalFirst => false,
+        }
 }
 
 fn pick(src: View<'_>, full: (usize, usize), columns: Range<usize>, rows: Range<usize>, out: &mut RgbImage) {
@@ -270,5 +275,27 @@ fn horizontal_then_vertical(
             first_open += 1;
         }
         top = bottom;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pillow_has_its_rule() {
+        let first = |width, height, to, order| {
+            let view = View { bytes: &[], stride: 0, width, height };
+            vertical_first(view, to, order)
+        };
+        let of = |width, height, to| {
+            [PassOrder::Pillow13, PassOrder::Pillow12_2, PassOrder::HorizontalFirst]
+                .map(|order| first(width, height, to, order))
+        };
+        assert_eq!(of(10, 1001, (20, 1000)), [true, true, false]);
+        assert_eq!(of(10, 1000, (20, 999)), [true, false, false]);
+        assert_eq!(of(10, 1001, (20, 1001)), [false, false, false]);
+        assert_eq!(of(300, 2000, (100, 1600)), [false, false, false]);
+        assert_eq!(of(300, 2000, (100, 1599)), [true, false, false]);
     }
 }

@@ -23,6 +23,16 @@ pub struct Rect {
     pub height: usize,
 }
 
+impl Rect {
+    /// Whether it lies within a picture of this size.
+    pub fn is_inside(&self, width: usize, height: usize) -> bool {
+        let fits = |start: i64, len: usize, limit: usize| {
+            usize::try_from(start).is_ok_and(|start| start.checked_add(len).is_some_and(|end| end <= limit))
+        };
+        fits(self.left, self.width, width) && fits(self.top, self.height, height)
+    }
+}
+
 impl RgbImage {
     /// An image of `height` rows of `width` pixels; `pixels`: [height, width, 3].
     ///

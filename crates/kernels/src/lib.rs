@@ -9,7 +9,7 @@
 //! - Gradients for training: [`WeightGradient`], [`depthwise_weight_gradient`] (whose input's gradient is a convolution again:
 //!   [`spread`], [`sum_pairs`]), [`LayerNorm::gradient`], [`Attention::gradient`], [`activate_gradient`], the sums and [`blend`]s
 //!   of channels that BatchNorm is made of, and the optimiser's [`AdamW`].
-//! - [`jpeg`] has the inner loops of the decoder.
+//! - [`jpeg`] has the inner loops of the decoder, [`tone`] those of changes of colour.
 //!
 //! Every public function is safe: it checks the shapes once, before the loops. Bits never depend on how the work is divided
 //! among threads, except where a function says so.
@@ -33,6 +33,7 @@ mod relayout;
 pub mod resize;
 mod simd;
 mod tiles;
+pub mod tone;
 
 pub use activation::Activation;
 pub use attention::Attention;

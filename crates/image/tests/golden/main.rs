@@ -10,6 +10,7 @@ use mobileclip_image::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+mod augment;
 mod formula;
 
 /// Both orders and the suffix of the fields that hold what differs in the older one.

@@ -42,11 +42,11 @@ pub fn numbers(name: &str, count: usize) -> Vec<f64> {
 /// # Panics
 /// If no rule of the formula fits the name.
 pub fn tensor(name: &str, shape: &[usize]) -> Vec<f32> {
-    part(name, shape, 0, shape.iter().product())
+    part("", name, shape, 0, shape.iter().product())
 }
 
-/// `len` elements of a tensor from element `first` on.
-fn part(name: &str, shape: &[usize], first: usize, len: usize) -> Vec<f32> {
+/// `len` elements of a tensor from element `first` on; the salt changes the numbers, not their kind.
+fn part(salt: &str, name: &str, shape: &[usize], first: usize, len: usize) -> Vec<f32> {
     let mut parts = name.rsplit('.');
     let last = parts.next().unwrap_or_default();
     let owner = parts.next().unwrap_or_default();
@@ -66,7 +66,7 @@ fn part(name: &str, shape: &[usize], first: usize, len: usize) -> Vec<f32> {
         _ if last.ends_with("weight") => (1.0, 0.1),
         _ => panic!("no formula rule for {name} {shape:?}"),
     };
-    unit(name, first).take(len).map(|u| (offset + scale * u) as f32).collect()
+    unit(&format!("{salt}{name}"), first).take(len).map(|u| (offset + scale * u) as f32).collect()
 }
 
 /// An image in [0, 1), shape 3 × `height` × `width`, before normalisation.
@@ -88,14 +88,20 @@ pub fn image(label: &str, height: usize, width: usize) -> Vec<f32> {
 
 /// The train-form weights of a variant whose dialect is the canonical one, made when asked for.
 pub struct Formula {
+    salt: String,
     shapes: HashMap<String, Vec<usize>>,
 }
 
 impl Formula {
     /// Weights for every train-form tensor of the manifest.
     pub fn of(manifest: &Manifest) -> Self {
+        Self::salted("", manifest)
+    }
+
+    /// The same with other numbers.
+    pub fn salted(salt: &str, manifest: &Manifest) -> Self {
         let shapes = manifest.of_form(Form::Train).map(|t| (t.name.clone(), t.shape.clone())).collect();
-        Self { shapes }
+        Self { salt: salt.to_owned(), shapes }
     }
 }
 
@@ -106,12 +112,12 @@ impl Weights for Formula {
 
     fn f32(&self, name: &str) -> Cow<'_, [f32]> {
         let shape = self.shapes.get(name).unwrap_or_else(|| panic!("the manifest has no `{name}`"));
-        Cow::Owned(tensor(name, shape))
+        Cow::Owned(part(&self.salt, name, shape, 0, shape.iter().product()))
     }
 
     fn row(&self, name: &str, row: usize, out: &mut [f32]) {
         let shape = self.shapes.get(name).unwrap_or_else(|| panic!("the manifest has no `{name}`"));
-        out.copy_from_slice(&part(name, shape, row * out.len(), out.len()));
+        out.copy_from_slice(&part(&self.salt, name, shape, row * out.len(), out.len()));
     }
 }
 

@@ -26,6 +26,11 @@ impl<'a> Rows<'a> {
         self.values.len() / self.width
     }
 
+    /// All numbers, row by row.
+    pub fn values(&self) -> &'a [f32] {
+        self.values
+    }
+
     /// Numbers of a row.
     pub fn width(&self) -> usize {
         self.width

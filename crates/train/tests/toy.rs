@@ -1,8 +1,8 @@
-//! Five reinforced steps of a small model against the published trainer's in double precision
-//! (`golden/training/toy.json`).
+//! Five reinforced steps of two small models against the published trainer's in double precision
+//! (`golden/training/toy.json`, `toy_causal.json`).
 
-use mobileclip_arch::{Form, Manifest, Role};
-use mobileclip_autodiff::{Cpu, Gradients, Parameters, TrainOptions};
+use mobileclip_arch::{Form, Manifest, Role, Variant};
+use mobileclip_autodiff::{Cpu, Gradients, Parameters, Train, TrainOptions};
 use mobileclip_kernels::Isa;
 use mobileclip_testing::compare::assert_close;
 use mobileclip_testing::formula::{self, Formula};
@@ -10,11 +10,13 @@ use mobileclip_testing::golden::{self, array, count, number, numbers};
 use mobileclip_testing::toys::toy;
 use mobileclip_train::step::{self, Batch};
 use mobileclip_train::{
-    AdamW, Contrast, Objective, Optimiser, Rule, Schedule, TeacherAverage, Teachers, clamp_logit_scale,
+    AdamW, Contrast, Normalised, Objective, Optimiser, Rows, Rule, Schedule, TeacherAverage, Teachers,
+    clamp_logit_scale,
 };
 use serde_json::Value;
 
 struct Golden {
+    variant: Variant,
     json: Value,
 }
 
@@ -23,9 +25,13 @@ impl Golden {
         number(&self.json["config"][key])
     }
 
+    fn salted(&self, name: &str) -> String {
+        format!("{}{name}", self.json["config"]["salt"].as_str().unwrap())
+    }
+
     fn parameters(&self) -> Parameters {
-        let manifest = Manifest::of(&toy("train_toy"));
-        let mut parameters = Parameters::new(&manifest, &Formula::of(&manifest));
+        let manifest = Manifest::of(&self.variant);
+        let mut parameters = Parameters::new(&manifest, &Formula::salted(&self.salted(""), &manifest));
         let scale = parameters.index("logit_scale").unwrap();
         parameters.values_mut(scale)[0] = self.config("log_scale") as f32;
         parameters
@@ -39,7 +45,9 @@ impl Golden {
             let teachers: Vec<Vec<f64>> = widths
                 .iter()
                 .enumerate()
-                .map(|(t, width)| formula::numbers(&format!("teacher:{kind}:{step}:{t}"), rows * width))
+                .map(|(t, width)| {
+                    formula::numbers(&self.salted(&format!("teacher:{kind}:{step}:{t}")), rows * width)
+                })
                 .collect();
             (0..rows)
                 .flat_map(|row| {
@@ -60,7 +68,7 @@ impl Golden {
             count: rows,
             size: (side, side),
             images: (0..rows)
-                .flat_map(|i| formula::image(&format!("train:{step}:{i}"), side, side))
+                .flat_map(|i| formula::image(&self.salted(&format!("train:{step}:{i}")), side, side))
                 .collect(),
             captions: vec![ids(0), ids(1)],
             teacher_images: embeddings("image"),
@@ -78,8 +86,11 @@ impl Golden {
     }
 }
 
-fn golden() -> Golden {
-    Golden { json: golden::json("training/toy.json") }
+fn goldens() -> [Golden; 2] {
+    ["toy", "toy_causal"].map(|name| Golden {
+        variant: toy(&format!("train_{name}")),
+        json: golden::json(&format!("training/{name}.json")),
+    })
 }
 
 /// Compares norm and single values of tensors with a list of the golden. A tensor may be off by `tolerance`, or by five
@@ -106,11 +117,21 @@ fn compare(what: &str, list: &Value, tolerance: f64, values: impl Fn(&str) -> Ve
 
 #[test]
 fn five_steps() {
-    let golden = golden();
-    let variant = toy("train_toy");
+    for golden in goldens() {
+        check_steps(&golden);
+    }
+}
+
+fn check_steps(golden: &Golden) {
+    let variant = &golden.variant;
     let mut parameters = golden.parameters();
-    let keys: Vec<&str> = array(&golden.json["keys"]).iter().map(|k| k[0].as_str().unwrap()).collect();
-    assert!(keys.iter().all(|key| parameters.index(key).is_some()) && keys.len() == parameters.len());
+    let keys = array(&golden.json["keys"]);
+    assert_eq!(keys.len(), parameters.len());
+    for key in keys {
+        let (name, shape) = (key[0].as_str().unwrap(), array(&key[1]).iter().map(count).collect::<Vec<_>>());
+        let index = parameters.index(name).unwrap_or_else(|| panic!("no `{name}`"));
+        assert_eq!(parameters.spec(index).shape, shape, "{name}");
+    }
     let cpu = Cpu::new(2);
     let adamw = AdamW {
         beta1: golden.config("beta1"),
@@ -128,21 +149,45 @@ fn five_steps() {
         let batches = [golden.batch(step)];
         let options = TrainOptions::default();
         let outcome =
-            step::gradients(&cpu, &variant, &parameters, &objective, &batches, options, &mut gradients)
+            step::gradients(&cpu, variant, &parameters, &objective, &batches, options, &mut gradients)
                 .unwrap();
-        let losses = [outcome.losses.contrastive, outcome.losses.distill];
-        let expected_losses = [number(&expected["contrastive_loss"]), number(&expected["distill_loss"])];
-        assert_close(&format!("losses of step {step}"), &losses, &expected_losses, 1e-5);
         if step == 0 {
+            let stored = |kind: &str| -> Vec<f64> {
+                array(&golden.json["features0"][kind]).iter().flat_map(numbers).collect()
+            };
+            let train = Train::new(&cpu, &parameters, options);
+            let batch = &batches[0];
+            let (side, rows) = (batch.size.0, batch.count);
+            let images = train.images(rows, side, side, &batch.images);
+            let texts = train.texts(2 * rows, &batch.captions.concat());
+            for (kind, features) in [
+                ("image", variant.encode_image(&train, &images)),
+                ("text_then_syn", variant.encode_text(&train, &texts)),
+            ] {
+                let features = train.rows(&features);
+                let unit = Normalised::new(Rows::new(&features, variant.embed_dim));
+                let got: Vec<f64> = unit.rows().values().iter().map(|v| f64::from(*v)).collect();
+                assert_close(kind, &got, &stored(kind), 1e-5);
+            }
             let gradient = |name: &str| gradients.get(parameters.index(name).unwrap()).unwrap().to_vec();
             compare("first gradient of", &golden.json["grad0"], 1e-4, gradient);
         }
+        let losses = [outcome.losses.contrastive, outcome.losses.distill];
+        let expected_losses = [number(&expected["contrastive_loss"]), number(&expected["distill_loss"])];
+        // From the second step on, what single precision misses in the first has moved the parameters.
+        let missed = |key: &str| {
+            let single = number(&golden.json["steps_in_f32"][step][key]);
+            5.0 * (single / number(&expected[key]) - 1.0).abs()
+        };
+        let tolerance = missed("loss").max(if step == 0 { 1e-5 } else { 5e-5 });
+        assert_close(&format!("losses of step {step}"), &losses, &expected_losses, tolerance);
         parameters.apply(&outcome.statistics);
         let rate = schedule.rate(step as u64);
         assert!((rate - number(&expected["lr"])).abs() < 1e-9);
         let clip = Some(golden.config("clip"));
         let norm = optimiser.step(cpu.pool(), Isa::detect(), &mut parameters, &gradients, rate, clip);
-        assert_close("norm", &[norm], &[number(&expected["grad_norm_before_clip"])], 2e-5);
+        let tolerance = missed("grad_norm_before_clip").max(if step == 0 { 2e-5 } else { 1e-4 });
+        assert_close("norm", &[norm], &[number(&expected["grad_norm_before_clip"])], tolerance);
         clamp_logit_scale(&mut parameters);
         let value = |name: &str| parameters.values(parameters.index(name).unwrap()).to_vec();
         let log_scale = f64::from(value("logit_scale")[0]);
@@ -163,8 +208,13 @@ fn five_steps() {
 
 #[test]
 fn accumulation_keeps_the_whole_contrastive_batch() {
-    let golden = golden();
-    let variant = toy("train_toy");
+    for golden in goldens() {
+        check_accumulation(&golden);
+    }
+}
+
+fn check_accumulation(golden: &Golden) {
+    let variant = &golden.variant;
     let mut parameters = golden.parameters();
     let cpu = Cpu::new(2);
     let objective = Objective::contrastive(Contrast::Softmax);
@@ -177,7 +227,7 @@ fn accumulation_keeps_the_whole_contrastive_batch() {
     let mut gradients = Gradients::new(&parameters);
     let options = TrainOptions::default();
     let outcome =
-        step::gradients(&cpu, &variant, &parameters, &objective, &batches, options, &mut gradients).unwrap();
+        step::gradients(&cpu, variant, &parameters, &objective, &batches, options, &mut gradients).unwrap();
     let expected = &golden.json["accumulation"];
     let loss = numbers(&expected["loss_of_each_pass"])[0];
     assert_close("loss", &[outcome.losses.total()], &[loss], 1e-5);
@@ -202,5 +252,5 @@ fn accumulation_keeps_the_whole_contrastive_batch() {
     compare("", &expected["batch_norm_after"]["tensors"], 1e-4, |name| {
         parameters.values(parameters.index(name).unwrap()).to_vec()
     });
-    assert_eq!(Manifest::of(&variant).of_form(Form::Train).count(), parameters.len());
+    assert_eq!(Manifest::of(variant).of_form(Form::Train).count(), parameters.len());
 }

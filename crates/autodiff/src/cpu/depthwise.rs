@@ -11,11 +11,11 @@ use crate::device::Matrix;
 
 impl Cpu {
     pub(super) fn depthwise(&self, x: &CpuTensor, matrix: &Matrix) -> CpuTensor {
-        let shape = geometry(matrix);
+        let (shape, repeat) = geometry(matrix);
         let depthwise = Depthwise::pack(self.isa, shape, matrix.weight, matrix.bias);
         let [height, width] = shape.output(x.shape.height, x.shape.width);
         let mut out = self.new_tensor(x.batch, Shape::new(shape.channels, height, width));
-        let planes = Planes::of(x.shape, shape.padding);
+        let planes = Planes { repeat, ..Planes::of(x.shape, shape.padding) };
         self.planes(&mut out, planes.bordered.len(), |block, sample, out, scratch| {
             let input = planes.read(self.isa, x, block / shape.multiplier, sample, 1, scratch);
             depthwise.run_block(input, block, out);
@@ -30,7 +30,7 @@ impl Cpu {
         dy: &CpuTensor,
         into: Option<CpuTensor>,
     ) -> CpuTensor {
-        let forward = geometry(matrix);
+        let (forward, repeat) = geometry(matrix);
         let [ky, kx] = forward.kernel;
         let turned: Vec<f32> = matrix.weight.chunks(ky * kx).flat_map(|w| w.iter().rev().copied()).collect();
         let padding = [ky - 1 - forward.padding[0], kx - 1 - forward.padding[1]];
@@ -58,10 +58,20 @@ impl Cpu {
                 let dy = planes.read(self.isa, dy, block, sample, forward.stride, bordered);
                 depthwise.run_block(dy, block, to);
             };
-            if forward.multiplier == 1 && added.is_none() {
+            if forward.multiplier == 1 && repeat == 1 && added.is_none() {
                 return run(block, out);
             }
-            if forward.multiplier == 1 {
+            if repeat > 1 {
+                sum.fill(0.0);
+                for of_output in block * repeat..blocks.min((block + 1) * repeat) {
+                    run(of_output, MapMut::new(plane, first));
+                    for (sum, first) in sum.chunks_exact_mut(LANES).zip(first.chunks_exact(LANES)) {
+                        for (lane, v) in first.iter().enumerate() {
+                            sum[(of_output * LANES + lane) / repeat - block * LANES] += v;
+                        }
+                    }
+                }
+            } else if forward.multiplier == 1 {
                 run(block, MapMut::new(plane, sum));
             } else {
                 run(2 * block, MapMut::new(plane, first));
@@ -92,10 +102,10 @@ impl Cpu {
         dy: &CpuTensor,
         dweight: &mut [f32],
     ) {
-        let shape = geometry(matrix);
+        let (shape, repeat) = geometry(matrix);
         let taps = shape.kernel[0] * shape.kernel[1];
         let (blocks, len) = (dy.map().blocks, taps * LANES);
-        let planes = Planes::of(x.shape, shape.padding);
+        let planes = Planes { repeat, ..Planes::of(x.shape, shape.padding) };
         // One sum for each block and part of the batch, joined in the parts' order.
         let parts = bounds(x.batch, (MAX_TILES / blocks.max(1)).max(1));
         let count = parts.len() - 1;
@@ -146,20 +156,24 @@ impl Cpu {
     }
 }
 
-/// The kernel crate's words for a depthwise convolution.
+/// The kernel crate's words for a depthwise convolution. Kernels make one or two outputs of each channel; where there are
+/// more, planes are read with every channel repeated so often, and the kernels make one.
 ///
 /// # Panics
 /// If the groups are not single channels: the architecture has no others.
-fn geometry(matrix: &Matrix) -> DepthwiseShape {
+fn geometry(matrix: &Matrix) -> (DepthwiseShape, usize) {
     let conv = matrix.conv;
     assert!(conv.groups == conv.inputs, "groups of several channels: {conv:?}");
-    DepthwiseShape {
+    let outputs = conv.outputs / conv.inputs;
+    let (multiplier, repeat) = if outputs <= 2 { (outputs, 1) } else { (1, outputs) };
+    let shape = DepthwiseShape {
         channels: conv.outputs,
-        multiplier: conv.outputs / conv.inputs,
+        multiplier,
         kernel: [conv.kernel.0, conv.kernel.1],
         stride: conv.stride,
         padding: [conv.padding.0, conv.padding.1],
-    }
+    };
+    (shape, repeat)
 }
 
 /// One block of one sample.
@@ -173,11 +187,16 @@ fn sample_plane(x: &CpuTensor, block: usize, sample: usize) -> MapRef<'_> {
 /// Planes with a border, made when they are needed.
 struct Planes {
     bordered: Map,
+    /// How often each channel appears.
+    repeat: usize,
 }
 
 impl Planes {
     fn of(shape: Shape, padding: [usize; 2]) -> Planes {
-        Planes { bordered: Map::new(LANES, shape.height, shape.width).with_border(padding[0], padding[1]) }
+        Planes {
+            bordered: Map::new(LANES, shape.height, shape.width).with_border(padding[0], padding[1]),
+            repeat: 1,
+        }
     }
 
     /// The plane with a border of zeros and its pixels spread by `stride`, in scratch unless it is just that already.
@@ -190,8 +209,11 @@ impl Planes {
         stride: usize,
         scratch: &'a mut [f32],
     ) -> MapRef<'a> {
-        let plane = sample_plane(x, block, sample);
         let map = self.bordered;
+        if self.repeat > 1 {
+            return self.read_repeated(x, block, sample, scratch);
+        }
+        let plane = sample_plane(x, block, sample);
         if stride == 1 && map.border_x == 0 && map.border_y == 0 {
             return plane;
         }
@@ -200,6 +222,29 @@ impl Planes {
         match stride {
             1 => kernels::copy(isa, plane, bordered),
             _ => kernels::spread(plane, stride, bordered),
+        }
+        MapRef::new(map, scratch)
+    }
+
+    /// Block `block` of what the channels become when each is repeated.
+    fn read_repeated<'a>(
+        &self,
+        x: &CpuTensor,
+        block: usize,
+        sample: usize,
+        scratch: &'a mut [f32],
+    ) -> MapRef<'a> {
+        let map = self.bordered;
+        scratch[..map.len()].fill(0.0);
+        let mut bordered = MapMut::new(map, &mut scratch[..map.len()]);
+        for lane in 0..LANES {
+            let channel = (block * LANES + lane) / self.repeat;
+            if channel < x.shape.channels {
+                let plane = sample_plane(x, channel / LANES, sample);
+                for pixel in 0..plane.pixels() {
+                    bordered.lanes_mut(0, pixel)[lane] = plane.lanes(0, pixel)[channel % LANES];
+                }
+            }
         }
         MapRef::new(map, scratch)
     }

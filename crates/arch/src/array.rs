@@ -1,6 +1,6 @@
 //! Plain arithmetic in double precision on one sample's tensor.
 
-use crate::ops::{Activation, Attention, Conv, Shape};
+use crate::ops::{Activation, Attention, Conv, Shape, class_sees};
 
 /// Numbers of a [`Shape`], stored channel by channel, row by row.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,24 +87,47 @@ impl Array {
 
     /// Self-attention over packed q, k, v.
     pub fn attention(&self, attention: &Attention) -> Self {
+        let shape = self.shape.with_channels(attention.width());
+        let part =
+            |index| Self::new(shape, self.values[index * shape.elements()..][..shape.elements()].to_vec());
+        let mixed = part(0).attend(&part(1), &part(2), attention, |t, s| !attention.is_causal || s <= t);
+        Self::new(shape, mixed.values)
+    }
+
+    /// The same with q, k and v apart, over a row's ids and a class token behind them ([`Seen::Padded`](crate::Seen)).
+    pub fn padded_attention(&self, k: &Self, v: &Self, ids: &Self, attention: &Attention) -> Self {
+        let id = |place: usize| ids.values[place] as u32;
+        let class = self.shape.pixels() - 1;
+        self.attend(k, v, attention, |t, s| if t == class { class_sees(id, s) } else { s <= t })
+    }
+
+    /// Attention of the tokens to those of `k` and `v` that they see: `sees(query, key)`.
+    pub fn attend(
+        &self,
+        k: &Self,
+        v: &Self,
+        attention: &Attention,
+        sees: impl Fn(usize, usize) -> bool,
+    ) -> Self {
         let (tokens, width, head) = (self.shape.pixels(), attention.width(), attention.head_width);
         let mut out = vec![0.0; width * tokens];
         for h in 0..attention.heads {
-            let row = |part: usize, d: usize| self.channel(part * width + h * head + d);
             for t in 0..tokens {
-                let seen = if attention.is_causal { t + 1 } else { tokens };
-                let dot = |s: usize| (0..head).map(|d| row(0, d)[t] * row(1, d)[s]).sum::<f64>();
-                let mut scores: Vec<f64> = (0..seen).map(|s| dot(s) / (head as f64).sqrt()).collect();
+                let seen: Vec<usize> = (0..k.shape.pixels()).filter(|&s| sees(t, s)).collect();
+                let channels = h * head..(h + 1) * head;
+                let dot =
+                    |s: usize| channels.clone().map(|c| self.channel(c)[t] * k.channel(c)[s]).sum::<f64>();
+                let mut scores: Vec<f64> = seen.iter().map(|&s| dot(s) / (head as f64).sqrt()).collect();
                 let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 scores.iter_mut().for_each(|s| *s = (*s - max).exp());
                 let sum: f64 = scores.iter().sum();
-                for d in 0..head {
-                    let mixed: f64 = scores.iter().zip(row(2, d)).map(|(s, v)| s * v).sum();
-                    out[(h * head + d) * tokens + t] = mixed / sum;
+                for c in channels {
+                    let values = seen.iter().map(|&s| v.channel(c)[s]);
+                    out[c * tokens + t] = scores.iter().zip(values).map(|(s, v)| s * v).sum::<f64>() / sum;
                 }
             }
         }
-        Self::new(self.shape.with_channels(width), out)
+        Self::new(Shape::tokens(width, tokens), out)
     }
 
     /// The mean over pixels.
@@ -143,6 +166,29 @@ impl Array {
             .flat_map(|c| std::iter::once(token[c]).chain(self.channel(c).iter().copied()))
             .collect();
         Self::new(Shape::tokens(self.shape.channels, self.shape.pixels() + 1), values)
+    }
+
+    /// `token` behind the pixels.
+    pub fn append(&self, token: &[f64]) -> Self {
+        let values = (0..self.shape.channels)
+            .flat_map(|c| self.channel(c).iter().copied().chain(std::iter::once(token[c])))
+            .collect();
+        Self::new(Shape::tokens(self.shape.channels, self.shape.pixels() + 1), values)
+    }
+
+    /// The rows of a table `[count][width]` as tokens.
+    pub fn rows(table: &[f64], width: usize) -> Self {
+        let count = table.len() / width;
+        let values = (0..table.len()).map(|i| table[i % count * width + i / count]).collect();
+        Self::new(Shape::tokens(width, count), values)
+    }
+
+    /// All tokens but the first `front` and the last `back`.
+    pub fn trim(&self, front: usize, back: usize) -> Self {
+        let kept = front..self.shape.pixels() - back;
+        let values: Vec<f64> =
+            (0..self.shape.channels).flat_map(|c| self.channel(c)[kept.clone()].iter().copied()).collect();
+        Self::new(Shape::tokens(self.shape.channels, kept.len()), values)
     }
 
     /// The place of the largest id, the first such.

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod array;
+mod coca;
 mod manifest;
 mod mci;
 mod model;
@@ -23,14 +24,18 @@ mod vit;
 mod weights;
 
 pub use array::Array;
+pub use coca::{Coca, Encoded};
 pub use manifest::{Form, Manifest, Role, TensorSpec};
 pub use model::Tower;
 pub use names::Names;
-pub use ops::{Activation, Attention, Conv, Linear, Ops, Positions, Resample, Shape, Take};
+pub use ops::{
+    Activation, Attention, Conv, Linear, Ops, PAD, Part, Positions, Resample, Seen, Shape, StepOps, Take,
+    class_sees,
+};
 pub use reference::Reference;
-pub use resample::resample;
+pub use resample::{resample, resize_text_positions};
 pub use variant::{
-    AttentionNorm, Blocks, ClipVit, Dialect, Image, Interpolation, Mci, Mixer, Preprocess, ResizeMode, Stem,
-    Text, TimmVit, Variant, VariantError, variant, variants,
+    AttentionNorm, Blocks, Captioner, ClipVit, Dialect, Image, Interpolation, Mci, Mixer, Preprocess,
+    ResizeMode, Stem, Text, TimmVit, Variant, VariantError, variant, variants,
 };
 pub use weights::{Packed, Weights};

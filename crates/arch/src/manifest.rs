@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use crate::model::Tower;
 use crate::names::Names;
-use crate::ops::{Activation, Attention, Conv, Linear, Ops, Positions, Shape, Take};
+use crate::ops::{Activation, Attention, Conv, Linear, Ops, Part, Positions, Seen, Shape, Take};
 use crate::variant::Variant;
 
 /// In which form of a checkpoint a tensor stands.
@@ -40,7 +40,7 @@ pub struct TensorSpec {
     pub role: Role,
     /// Where it stands.
     pub form: Form,
-    /// The tower it belongs to; `logit_scale` belongs to none.
+    /// The tower it belongs to; `logit_scale` and the decoder of captions belong to none.
     pub tower: Option<Tower>,
 }
 
@@ -73,6 +73,12 @@ impl Manifest {
             variant.encode(tower, &counter, &variant.input(tower));
             *count = counter.multiply_adds.take();
         }
+        if let Some(coca) = variant.coca() {
+            counter.tower.set(None);
+            let tokens = |count| Shape::tokens(coca.width(), count);
+            let memory = coca.memory(&counter, &tokens(coca.image_tokens()));
+            coca.logits(&counter, &tokens(variant.text.context), &memory);
+        }
         let [image_multiply_adds, text_multiply_adds] = multiply_adds;
         Self { tensors: counter.tensors.into_inner(), image_multiply_adds, text_multiply_adds }
     }
@@ -85,6 +91,12 @@ impl Manifest {
     /// Whether the two forms differ at all.
     pub fn has_branches(&self) -> bool {
         self.tensors.iter().any(|t| t.form != Form::Any)
+    }
+
+    /// Learnt parameters of the decoder of captions.
+    pub fn decoder_parameters(&self) -> u64 {
+        let own = self.tensors.iter().filter(|t| t.tower.is_none() && t.name != "logit_scale");
+        own.map(TensorSpec::elements).sum()
     }
 
     /// Learnt parameters of a form, of one tower or (with `None`) of the whole model.
@@ -114,6 +126,15 @@ impl Counter {
 
     fn parameter_of(&self, name: &str, leaf: &str, shape: &[usize]) {
         self.tensor(self.names.leaf(name, leaf), shape, Role::Parameter);
+    }
+
+    /// A parameter that is asked for part by part is listed once.
+    fn stacked(&self, name: &str, part: Part, shape: &[usize]) {
+        let full = self.names.of(name);
+        let is_listed = || self.tensors.borrow().iter().rev().any(|t| t.name == full);
+        if part == Part::WHOLE || !is_listed() {
+            self.parameter_of(name, "", shape);
+        }
     }
 
     /// Branches cost nothing: what runs is their sum.
@@ -162,9 +183,9 @@ impl Ops for Counter {
     }
 
     fn linear(&self, x: &Shape, linear: &Linear) -> Shape {
-        self.parameter_of(linear.weight, "", &linear.weight_shape());
+        self.stacked(linear.weight, linear.weight_part, &linear.weight_shape());
         if let Some(bias) = linear.bias {
-            self.parameter_of(bias, "", &[linear.outputs]);
+            self.stacked(bias, linear.bias_part, &[linear.bias_len()]);
         }
         let output = x.with_channels(linear.outputs);
         self.count(linear.as_conv().multiply_adds(output));
@@ -223,6 +244,11 @@ impl Ops for Counter {
         qkv.with_channels(attention.width())
     }
 
+    fn cross_attention(&self, [q, k, _]: [&Shape; 3], attention: &Attention, _seen: Seen<Shape>) -> Shape {
+        self.count(attention.cross_multiply_adds(q.pixels(), k.pixels()));
+        Shape::tokens(attention.width(), q.pixels())
+    }
+
     fn mean_pool(&self, x: &Shape) -> Shape {
         Shape::new(x.channels, 1, 1)
     }
@@ -244,6 +270,19 @@ impl Ops for Counter {
     fn class_token(&self, name: &str, x: &Shape, shape: &[usize]) -> Shape {
         self.parameter_of(name, "", shape);
         Shape::tokens(x.channels, x.pixels() + 1)
+    }
+
+    fn append_token(&self, name: &str, x: &Shape) -> Shape {
+        self.class_token(name, x, &[x.channels])
+    }
+
+    fn queries(&self, name: &str, _like: &Shape, count: usize, width: usize) -> Shape {
+        self.parameter_of(name, "", &[count, width]);
+        Shape::tokens(width, count)
+    }
+
+    fn trim(&self, x: &Shape, front: usize, back: usize) -> Shape {
+        Shape::tokens(x.channels, x.pixels() - front - back)
     }
 
     fn take(&self, x: &Shape, _which: Take<Shape>) -> Shape {

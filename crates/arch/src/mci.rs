@@ -11,6 +11,17 @@ const LARGE_KERNEL: usize = 7;
 
 /// `x: (3, H, W)` → features `(embed_dim, 1, 1)`.
 pub(crate) fn tower<O: Ops>(ops: &O, mci: &Mci, x: &O::Tensor, embed_dim: usize) -> O::Tensor {
+    let x = map(ops, mci, x);
+    ops.scope("trunk.head", |ops| {
+        let pooled = ops.scope("global_pool", |ops| ops.tap(ops.mean_pool(&x)));
+        let bias = mci.head_bias.then_some("fc.bias");
+        let fc = Linear { bias, ..Linear::new("fc.weight", "", mci.map_width(), embed_dim) };
+        ops.linear(&pooled, &fc)
+    })
+}
+
+/// Everything before the head: `x: (3, H, W)` → the last map, of [`Mci::map_width`] channels.
+pub(crate) fn map<O: Ops>(ops: &O, mci: &Mci, x: &O::Tensor) -> O::Tensor {
     ops.scope("trunk", |ops| {
         let mut x = ops.scope("stem", |ops| ops.tap(stem(ops, mci, x)));
         ops.scope("stages", |ops| {
@@ -19,19 +30,13 @@ pub(crate) fn tower<O: Ops>(ops: &O, mci: &Mci, x: &O::Tensor, embed_dim: usize)
             }
         });
         let last = mci.widths[mci.widths.len() - 1];
-        let width = 2 * last;
+        let width = mci.map_width();
         let final_conv = MobileOne {
             conv: Conv::depthwise(last, width, (3, 3), 1),
             scale_branch: true,
             squeezed: Some(width / 16),
         };
-        x = ops.scope("final_conv", |ops| ops.tap(final_conv.run(ops, &x)));
-        ops.scope("head", |ops| {
-            let pooled = ops.scope("global_pool", |ops| ops.tap(ops.mean_pool(&x)));
-            let bias = mci.head_bias.then_some("fc.bias");
-            let fc = Linear { bias, ..Linear::new("fc.weight", "", width, embed_dim) };
-            ops.linear(&pooled, &fc)
-        })
+        ops.scope("final_conv", |ops| ops.tap(final_conv.run(ops, &x)))
     })
 }
 

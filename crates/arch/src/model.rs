@@ -27,6 +27,9 @@ impl Tower {
 impl Variant {
     /// The image tower: normalised pixels `(3, H, W)` → features `(embed_dim, 1, 1)`, not normalised.
     pub fn encode_image<O: Ops>(&self, ops: &O, pixels: &O::Tensor) -> O::Tensor {
+        if let Some(coca) = self.coca() {
+            return coca.image(ops, pixels).features;
+        }
         ops.scope("visual", |ops| match &self.image {
             Image::Mci(tower) => mci::tower(ops, tower, pixels, self.embed_dim),
             Image::TimmVit(tower) => vit::timm(ops, tower, pixels, self.embed_dim),
@@ -36,9 +39,18 @@ impl Variant {
 
     /// The text tower: ids `(1, 1, T)` → features `(embed_dim, 1, 1)`, not normalised.
     ///
-    /// T is the context length, except that a causal tower gives the same features for any T behind the end mark.
+    /// T is the context length, except that a tower that [does not read padding](Variant::reads_padding) gives the same
+    /// features for any T behind the end mark.
     pub fn encode_text<O: Ops>(&self, ops: &O, ids: &O::Tensor) -> O::Tensor {
+        if let Some(coca) = self.coca() {
+            return coca.text(ops, ids).features;
+        }
         ops.scope(&self.text.prefix, |ops| text::tower(ops, &self.text, ids, self.embed_dim))
+    }
+
+    /// Whether the features of a text depend on what fills its row up.
+    pub fn reads_padding(&self) -> bool {
+        !self.text.blocks.causal || self.captioner.is_some()
     }
 
     /// The tower's program.

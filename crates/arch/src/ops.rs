@@ -123,6 +123,26 @@ impl Conv {
     }
 }
 
+/// Which of several equal parts of a stored tensor, stacked along its rows, is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Part {
+    /// The part.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl Part {
+    /// The tensor as it is.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// The places of a part among the `len` numbers of the stored tensor.
+    pub const fn range(&self, len: usize) -> std::ops::Range<usize> {
+        let part = len / self.of;
+        self.index * part..(self.index + 1) * part
+    }
+}
+
 /// A linear layer on every pixel or token.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear<'a> {
@@ -136,17 +156,28 @@ pub struct Linear<'a> {
     pub outputs: usize,
     /// How the weight is stored: `[outputs, inputs]`, or transposed `[inputs, outputs]` as projections are.
     pub transposed: bool,
+    /// Which part of the stored weight it is: queries, keys and values are often stacked. Only of untransposed ones.
+    pub weight_part: Part,
+    /// Which part of the stored bias it is.
+    pub bias_part: Part,
 }
 
 impl<'a> Linear<'a> {
     /// `weight [outputs, inputs]` and `bias [outputs]`.
     pub const fn new(weight: &'a str, bias: &'a str, inputs: usize, outputs: usize) -> Self {
-        Self { weight, bias: Some(bias), inputs, outputs, transposed: false }
+        let (weight_part, bias_part) = (Part::WHOLE, Part::WHOLE);
+        Self { weight, bias: Some(bias), inputs, outputs, transposed: false, weight_part, bias_part }
+    }
+
+    /// The same with part `index` of three of the bias, and of the weight if `stacked`.
+    pub const fn third(self, index: usize, stacked: bool) -> Self {
+        let part = Part { index, of: 3 };
+        Self { weight_part: if stacked { part } else { Part::WHOLE }, bias_part: part, ..self }
     }
 
     /// A matrix `[inputs, outputs]` without bias, used as x · matrix.
     pub const fn projection(weight: &'a str, inputs: usize, outputs: usize) -> Self {
-        Self { weight, bias: None, inputs, outputs, transposed: true }
+        Self { bias: None, transposed: true, ..Self::new(weight, "", inputs, outputs) }
     }
 
     /// The same layer as a 1×1 convolution.
@@ -156,7 +187,16 @@ impl<'a> Linear<'a> {
 
     /// The stored weight's shape.
     pub const fn weight_shape(&self) -> [usize; 2] {
-        if self.transposed { [self.inputs, self.outputs] } else { [self.outputs, self.inputs] }
+        if self.transposed {
+            [self.inputs, self.outputs]
+        } else {
+            [self.weight_part.of * self.outputs, self.inputs]
+        }
+    }
+
+    /// The stored bias's length.
+    pub const fn bias_len(&self) -> usize {
+        self.bias_part.of * self.outputs
     }
 }
 
@@ -179,7 +219,12 @@ impl Attention {
 
     /// Multiply-adds of both matrix products over `tokens` tokens (the causal half is not discounted).
     pub const fn multiply_adds(&self, tokens: usize) -> u64 {
-        (2 * self.width() as u64).saturating_mul((tokens as u64).saturating_mul(tokens as u64))
+        self.cross_multiply_adds(tokens, tokens)
+    }
+
+    /// The same of `queries` tokens that see `keys`.
+    pub const fn cross_multiply_adds(&self, queries: usize, keys: usize) -> u64 {
+        (2 * self.width() as u64).saturating_mul((queries as u64).saturating_mul(keys as u64))
     }
 }
 
@@ -215,8 +260,29 @@ pub struct Positions<'a> {
 pub enum Take<'a, T> {
     /// The first (class token).
     First,
+    /// The last (class token of a captioner's text).
+    Last,
     /// The one at the largest id's place, the first such (end of text).
     EndOfText(&'a T),
+}
+
+/// What a query sees.
+#[derive(Clone, Debug)]
+pub enum Seen<'a, T: ?Sized> {
+    /// All keys.
+    All,
+    /// Queries and keys are a row's `T` ids `(1, 1, T)` and a class token behind them. An id sees itself and those before it.
+    /// The class token sees the first and every one whose *preceding* id is not [`PAD`]: open_clip's mask, shifted by one as it
+    /// trained with it. So it sees the first padding, and itself only if the row has none at its end.
+    Padded(&'a T),
+}
+
+/// The id that fills a row up.
+pub const PAD: u32 = 0;
+
+/// Whether column `key` is seen by the class token behind a row of `ids` ([`Seen::Padded`]).
+pub fn class_sees(ids: impl Fn(usize) -> u32, key: usize) -> bool {
+    key.checked_sub(1).is_none_or(|before| ids(before) != PAD)
 }
 
 /// A reading of the program.
@@ -269,6 +335,14 @@ pub trait Ops {
     fn activation(&self, x: &Self::Tensor, activation: Activation) -> Self::Tensor;
     /// `(3·D, H, W)` → `(D, H, W)`.
     fn attention(&self, qkv: &Self::Tensor, attention: &Attention) -> Self::Tensor;
+    /// Attention with q, k and v apart: q `(D, ·, T)` and k, v `(D, ·, S)` → `(D, 1, T)`. [`Attention::is_causal`] is not looked
+    /// at.
+    fn cross_attention(
+        &self,
+        qkv: [&Self::Tensor; 3],
+        attention: &Attention,
+        seen: Seen<Self::Tensor>,
+    ) -> Self::Tensor;
     /// The mean over pixels: `(C, H, W)` → `(C, 1, 1)`.
     fn mean_pool(&self, x: &Self::Tensor) -> Self::Tensor;
     /// Multiplies every channel of `x` by the entry of `gate`, `(C, 1, 1)`.
@@ -280,6 +354,26 @@ pub trait Ops {
     fn positions(&self, name: &str, x: &Self::Tensor, positions: &Positions) -> Self::Tensor;
     /// Puts the parameter `name`, stored with `shape`, in front: `(D, H, W)` → `(D, 1, H·W + 1)`.
     fn class_token(&self, name: &str, x: &Self::Tensor, shape: &[usize]) -> Self::Tensor;
+    /// Puts the parameter `name` `[D]` behind: `(D, 1, T)` → `(D, 1, T + 1)`.
+    fn append_token(&self, name: &str, x: &Self::Tensor) -> Self::Tensor;
+    /// The parameter `name` `[count, width]` as tokens, the same for every sample of the batch that `like` belongs to.
+    fn queries(&self, name: &str, like: &Self::Tensor, count: usize, width: usize) -> Self::Tensor;
+    /// All tokens but the first `front` and the last `back`.
+    fn trim(&self, x: &Self::Tensor, front: usize, back: usize) -> Self::Tensor;
     /// One token: `(D, 1, T)` → `(D, 1, 1)`.
     fn take(&self, x: &Self::Tensor, which: Take<Self::Tensor>) -> Self::Tensor;
+}
+
+/// A reading that continues texts token by token, for generation.
+///
+/// What flows are tokens that were not there yet, of any of several texts: `(D, 1, T)` for `T` of them. Which text and which
+/// place in it a token has, and what of the texts and their images was computed before, is the reading's to keep.
+pub trait StepOps: Ops {
+    /// Adds to each token the row of its place.
+    fn positions_in_text(&self, name: &str, x: &Self::Tensor, positions: &Positions) -> Self::Tensor;
+    /// Causal self-attention of each token over those of its own text up to itself, in cache `layer`: q, k and v
+    /// `(3·D, 1, T)` → `(D, 1, T)`.
+    fn cached_attention(&self, qkv: &Self::Tensor, layer: usize, attention: &Attention) -> Self::Tensor;
+    /// Attention of each token over the tokens of its text's image: layer `layer` of [`Coca::memory`](crate::Coca::memory).
+    fn image_attention(&self, q: &Self::Tensor, layer: usize, attention: &Attention) -> Self::Tensor;
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::array::Array;
 use crate::names::Names;
-use crate::ops::{Activation, Attention, Conv, Linear, Ops, Positions, Shape, Take};
+use crate::ops::{Activation, Attention, Conv, Linear, Ops, Part, Positions, Seen, Shape, Take};
 use crate::resample::resample;
 use crate::weights::Weights;
 
@@ -56,7 +56,11 @@ impl<W: Weights> Ops for Reference<W> {
     }
 
     fn linear(&self, x: &Array, linear: &Linear) -> Array {
-        let mut weight = self.leaf(linear.weight, "");
+        let part = |name, part: Part| {
+            let stored = self.leaf(name, "");
+            stored[part.range(stored.len())].to_vec()
+        };
+        let mut weight = part(linear.weight, linear.weight_part);
         if linear.transposed {
             let stored = weight.clone();
             for o in 0..linear.outputs {
@@ -65,7 +69,7 @@ impl<W: Weights> Ops for Reference<W> {
                 }
             }
         }
-        let bias = linear.bias.map_or(vec![0.0; linear.outputs], |bias| self.leaf(bias, ""));
+        let bias = linear.bias.map_or(vec![0.0; linear.outputs], |bias| part(bias, linear.bias_part));
         x.convolve(&linear.as_conv(), &weight, &bias)
     }
 
@@ -114,6 +118,13 @@ impl<W: Weights> Ops for Reference<W> {
         qkv.attention(attention)
     }
 
+    fn cross_attention(&self, [q, k, v]: [&Array; 3], attention: &Attention, seen: Seen<Array>) -> Array {
+        match seen {
+            Seen::All => q.attend(k, v, attention, |_, _| true),
+            Seen::Padded(ids) => q.padded_attention(k, v, ids, attention),
+        }
+    }
+
     fn mean_pool(&self, x: &Array) -> Array {
         x.mean_pool()
     }
@@ -134,9 +145,22 @@ impl<W: Weights> Ops for Reference<W> {
         x.prepend(&self.leaf(name, ""))
     }
 
+    fn append_token(&self, name: &str, x: &Array) -> Array {
+        x.append(&self.leaf(name, ""))
+    }
+
+    fn queries(&self, name: &str, _like: &Array, _count: usize, width: usize) -> Array {
+        Array::rows(&self.leaf(name, ""), width)
+    }
+
+    fn trim(&self, x: &Array, front: usize, back: usize) -> Array {
+        x.trim(front, back)
+    }
+
     fn take(&self, x: &Array, which: Take<Array>) -> Array {
         match which {
             Take::First => x.take(0),
+            Take::Last => x.take(x.shape.pixels() - 1),
             Take::EndOfText(ids) => x.take(ids.end_of_text()),
         }
     }

@@ -28,6 +28,13 @@ pub fn resample(table: &[f64], positions: &Positions) -> Vec<f64> {
     resampled
 }
 
+/// A text's positions `[old][width]` for another context length, as open_clip resizes them when it loads a checkpoint of
+/// another length: linearly over all rows, a class token's too, in double precision.
+pub fn resize_text_positions(table: &[f64], width: usize, rows: usize) -> Vec<f64> {
+    let old = table.len() / width;
+    apply(table, 1, old, width, &linear_taps(old, rows))
+}
+
 /// Which inputs make one output: the first one's index and the weights.
 type Taps = Vec<(usize, Vec<f64>)>;
 

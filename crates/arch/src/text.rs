@@ -13,14 +13,8 @@ const TEXT_KERNEL: (usize, usize) = (1, 11);
 pub(crate) fn tower<O: Ops>(ops: &O, text: &Text, ids: &O::Tensor, embed_dim: usize) -> O::Tensor {
     let width = text.blocks.width;
     let x = ops.embed("token_embedding.weight", ids, text.vocabulary, width);
-    let positions = Positions {
-        shape: &[text.context, width],
-        grid: (1, text.context),
-        class_row: false,
-        target: (1, ops.shape(&x).width),
-        resample: Resample::Prefix,
-    };
-    let mut x = ops.positions("positional_embedding", &x, &positions);
+    let shape = [text.context, width];
+    let mut x = ops.positions("positional_embedding", &x, &positions(&shape, ops.shape(&x).width));
     let block = Block::from(&text.blocks);
     let hidden = text.blocks.hidden;
     let mixer = RepMixerBlock {
@@ -44,4 +38,15 @@ pub(crate) fn tower<O: Ops>(ops: &O, text: &Text, ids: &O::Tensor, embed_dim: us
     let x = ops.scope("ln_final", |ops| ops.tap(ops.layer_norm("", &x, text.blocks.norm_eps)));
     let end = ops.take(&x, Take::EndOfText(ids));
     ops.linear(&end, &Linear::projection("text_projection", width, embed_dim))
+}
+
+/// A table of `shape` for the first `tokens` places of a text.
+pub(crate) fn positions(shape: &[usize; 2], tokens: usize) -> Positions<'_> {
+    Positions {
+        shape,
+        grid: (1, shape[0]),
+        class_row: false,
+        target: (1, tokens),
+        resample: Resample::Prefix,
+    }
 }

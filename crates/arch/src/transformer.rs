@@ -47,12 +47,39 @@ impl Block {
     /// `x: (D, 1, T)` → the same shape.
     /// `depth` is where the block stands, for drop path.
     pub(crate) fn run<O: Ops>(&self, ops: &O, names: &Names, x: &O::Tensor, depth: f64) -> O::Tensor {
-        let (width, hidden) = (self.width, self.hidden);
-        let linear = |[w, b]: [&'static str; 2], inputs, outputs| Linear::new(w, b, inputs, outputs);
+        let attend = |ops: &O, x: &O::Tensor| ops.attention(&self.qkv(ops, names, x), &self.attention);
+        self.run_with(ops, names, x, depth, attend)
+    }
+
+    /// The same with another attention of the normalised tokens.
+    pub(crate) fn run_with<O: Ops>(
+        &self,
+        ops: &O,
+        names: &Names,
+        x: &O::Tensor,
+        depth: f64,
+        attend: impl FnOnce(&O, &O::Tensor) -> O::Tensor,
+    ) -> O::Tensor {
         let normed = ops.layer_norm(names.norm_1, x, self.norm_eps);
-        let qkv = ops.linear(&normed, &linear(names.qkv, width, 3 * width));
-        let mixed = ops.attention(&qkv, &self.attention);
-        let mixed = ops.linear(&mixed, &linear(names.proj, width, width));
+        self.finish(ops, names, x, &attend(ops, &normed), depth)
+    }
+
+    /// Queries, keys and values of all heads, one after the other.
+    pub(crate) fn qkv<O: Ops>(&self, ops: &O, names: &Names, normed: &O::Tensor) -> O::Tensor {
+        ops.linear(normed, &linear(names.qkv, self.width, 3 * self.width))
+    }
+
+    /// What follows attention: its projection, and the MLP, both added.
+    pub(crate) fn finish<O: Ops>(
+        &self,
+        ops: &O,
+        names: &Names,
+        x: &O::Tensor,
+        mixed: &O::Tensor,
+        depth: f64,
+    ) -> O::Tensor {
+        let (width, hidden) = (self.width, self.hidden);
+        let mixed = ops.linear(mixed, &linear(names.proj, width, width));
         let x = ops.add(x, &ops.drop_path("drop_path1", &mixed, depth));
         let normed = ops.layer_norm(names.norm_2, &x, self.norm_eps);
         let up = ops.linear(&normed, &linear(names.up, width, hidden));
@@ -60,4 +87,8 @@ impl Block {
         let down = ops.linear(&up, &linear(names.down, hidden, width));
         ops.add(&x, &ops.drop_path("drop_path2", &down, depth))
     }
+}
+
+const fn linear([weight, bias]: [&'static str; 2], inputs: usize, outputs: usize) -> Linear<'static> {
+    Linear::new(weight, bias, inputs, outputs)
 }

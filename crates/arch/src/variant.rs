@@ -31,6 +31,9 @@ pub struct Variant {
     pub image: Image,
     /// The text tower.
     pub text: Text,
+    /// What writes captions, if it can: the towers are then CoCa's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captioner: Option<Captioner>,
 }
 
 /// A published file layout.
@@ -247,6 +250,20 @@ pub struct ClipVit {
     pub blocks: Blocks,
 }
 
+/// A decoder that writes captions, and what feeds it (CoCa). Its text tower has a class token behind its ids, which alone gives
+/// the features, and so one row of positions more than the context.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Captioner {
+    /// Learnt queries that pool the image's tokens: the first gives the features, the others what the decoder sees.
+    pub queries: usize,
+    /// Attention heads of that pooling.
+    pub pooler_heads: usize,
+    /// The decoder: each layer is one such block and one that looks at the image. Its width is that of the text tower and of
+    /// the embedding.
+    pub decoder: Blocks,
+}
+
 /// A text tower.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -332,7 +349,7 @@ impl Variant {
                 Image::TimmVit(vit) => vit.timm = None,
                 Image::ClipVit(_) => {}
             }
-            (v.embed_dim, v.preprocess.clone(), image, v.text.clone())
+            (v.embed_dim, v.preprocess.clone(), image, v.text.clone(), v.captioner.clone())
         };
         nameless(self) == nameless(other)
     }
@@ -374,7 +391,9 @@ impl Variant {
             .or(tower)
             .or_else(|| blocks(&self.text.blocks))
             .or_else(|| in_range("text.vocabulary", self.text.vocabulary, 1 << 24))
-            .or_else(|| in_range("text.context", self.text.context, 65536))
+            .or_else(|| in_range("text.context", self.text.context, 65535))
+            .or_else(|| blocks(&self.captioner.as_ref()?.decoder))
+            .or_else(|| self.captioner.as_ref()?.problem(self))
             .or_else(|| {
                 (!self.preprocess.std.iter().all(|&s| s.is_finite() && s > 0.0))
                     .then(|| "preprocess.std must be positive".to_owned())
@@ -382,7 +401,35 @@ impl Variant {
     }
 }
 
+impl Captioner {
+    fn problem(&self, variant: &Variant) -> Option<String> {
+        let Self { queries, pooler_heads, decoder } = self;
+        let (width, text) = (decoder.width, &variant.text);
+        if (variant.embed_dim, text.blocks.width) != (width, width) {
+            return Some(format!(
+                "a decoder of width {width}, embed_dim is {} and the text tower's width {}; they must be one",
+                variant.embed_dim, text.blocks.width
+            ));
+        }
+        if !(2..=65536).contains(queries) {
+            return Some(format!("captioner.queries is {queries}, must be 2 to 65536"));
+        }
+        if *pooler_heads == 0 || !width.is_multiple_of(*pooler_heads) {
+            return Some(format!("{pooler_heads} pooler_heads do not divide width {width}"));
+        }
+        if !text.blocks.causal || !decoder.causal || text.mixer_ends {
+            return Some("a captioner's text tower and decoder must be plain and causal".to_owned());
+        }
+        None
+    }
+}
+
 impl Mci {
+    /// Channels of the last map.
+    pub fn map_width(&self) -> usize {
+        2 * self.widths.last().copied().unwrap_or_default()
+    }
+
     fn problem(&self) -> Option<String> {
         let stages = self.widths.len();
         if !(1..=8).contains(&stages) {
@@ -479,6 +526,8 @@ const SOURCES: &[(&str, &str)] = sources![
     "vit-l-14.toml",
     "vit-l-14-quickgelu.toml",
     "vit-h-14-quickgelu.toml",
+    "coca_vit-b-32.toml",
+    "coca_vit-l-14.toml",
 ];
 
 #[cfg(test)]

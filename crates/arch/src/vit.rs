@@ -10,6 +10,17 @@ const BATCH_NORM_EPS: f64 = 1e-5;
 
 /// timm's `VisionTransformer`: `x: (3, H, W)` → `(embed_dim, 1, 1)`.
 pub(crate) fn timm<O: Ops>(ops: &O, vit: &TimmVit, x: &O::Tensor, embed_dim: usize) -> O::Tensor {
+    let x = timm_tokens(ops, vit, x);
+    ops.scope("trunk", |ops| {
+        let x = ops.scope("norm", |ops| ops.tap(ops.layer_norm("", &x, vit.blocks.norm_eps)));
+        let bias = vit.head_bias.then_some("head.bias");
+        let head = Linear { bias, ..Linear::new("head.weight", "", vit.blocks.width, embed_dim) };
+        ops.linear(&ops.take(&x, Take::First), &head)
+    })
+}
+
+/// Its blocks: `x: (3, H, W)` → `(D, 1, T + 1)`, the class token first.
+pub(crate) fn timm_tokens<O: Ops>(ops: &O, vit: &TimmVit, x: &O::Tensor) -> O::Tensor {
     let width = vit.blocks.width;
     ops.scope("trunk", |ops| {
         let x = ops.scope("patch_embed", |ops| stem(ops, &vit.stem, x, width));
@@ -38,10 +49,7 @@ pub(crate) fn timm<O: Ops>(ops: &O, vit: &TimmVit, x: &O::Tensor, embed_dim: usi
                 });
             }
         });
-        x = ops.scope("norm", |ops| ops.tap(ops.layer_norm("", &x, vit.blocks.norm_eps)));
-        let bias = vit.head_bias.then_some("head.bias");
-        let head = Linear { bias, ..Linear::new("head.weight", "", width, embed_dim) };
-        ops.linear(&ops.take(&x, Take::First), &head)
+        x
     })
 }
 
@@ -78,6 +86,13 @@ fn stem<O: Ops>(ops: &O, stem: &Stem, x: &O::Tensor, width: usize) -> O::Tensor 
 
 /// OpenAI's vision tower: `x: (3, H, W)` → `(embed_dim, 1, 1)`.
 pub(crate) fn clip<O: Ops>(ops: &O, vit: &ClipVit, x: &O::Tensor, embed_dim: usize) -> O::Tensor {
+    let x = clip_tokens(ops, vit, x);
+    let x = ops.scope("ln_post", |ops| ops.tap(ops.layer_norm("", &x, vit.blocks.norm_eps)));
+    ops.linear(&ops.take(&x, Take::First), &Linear::projection("proj", vit.blocks.width, embed_dim))
+}
+
+/// Its blocks: `x: (3, H, W)` → `(D, 1, T + 1)`, the class token first.
+pub(crate) fn clip_tokens<O: Ops>(ops: &O, vit: &ClipVit, x: &O::Tensor) -> O::Tensor {
     let (width, eps) = (vit.blocks.width, vit.blocks.norm_eps);
     let patches = Conv { padding: (0, 0), ..Conv::dense(3, width, vit.patch, vit.patch) };
     let x = ops.conv("conv1", x, &patches);
@@ -97,6 +112,5 @@ pub(crate) fn clip<O: Ops>(ops: &O, vit: &ClipVit, x: &O::Tensor, embed_dim: usi
             x = ops.scope(&index.to_string(), |ops| ops.tap(block.run(ops, &OPEN_CLIP, &x, 0.0)));
         }
     });
-    let x = ops.scope("ln_post", |ops| ops.tap(ops.layer_norm("", &x, eps)));
-    ops.linear(&ops.take(&x, Take::First), &Linear::projection("proj", width, embed_dim))
+    x
 }

@@ -1,6 +1,6 @@
 //! What a device computes: forward and backward of the operations that the architecture is made of.
 
-use mobileclip_arch::{Activation, Attention, Conv, Shape};
+use mobileclip_arch::{Activation, Attention, Conv, Seen, Shape};
 
 /// The weights of a convolution or linear layer.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +114,17 @@ pub trait Device {
     /// Its gradient.
     fn attend_gradient(&self, qkv: &Self::Tensor, attention: &Attention, dy: &Self::Tensor) -> Self::Tensor;
 
+    /// Attention of every sample with queries, keys and values apart: `(D, 1, T)`.
+    fn look(&self, qkv: [&Self::Tensor; 3], attention: &Attention, seen: Seen<[u32]>) -> Self::Tensor;
+    /// The gradients of queries, keys and values.
+    fn look_gradient(
+        &self,
+        qkv: [&Self::Tensor; 3],
+        attention: &Attention,
+        seen: Seen<[u32]>,
+        dy: &Self::Tensor,
+    ) -> [Self::Tensor; 3];
+
     /// Means over the pixels of every sample: `(C, 1, 1)`.
     fn mean_pool(&self, x: &Self::Tensor) -> Self::Tensor;
     /// Its gradient, for an input of this shape.
@@ -140,6 +151,10 @@ pub trait Device {
     fn prepend(&self, x: &Self::Tensor, token: &[f32]) -> Self::Tensor;
     /// Its gradients: of an input of this shape, and of the token.
     fn prepend_gradient(&self, shape: Shape, dy: &Self::Tensor, dtoken: &mut [f32]) -> Self::Tensor;
+    /// These pixels of every sample, in this order: `(C, 1, places)`.
+    fn select(&self, x: &Self::Tensor, places: &[usize]) -> Self::Tensor;
+    /// Its gradient, for an input of this shape; no place comes twice.
+    fn select_gradient(&self, shape: Shape, places: &[usize], dy: &Self::Tensor) -> Self::Tensor;
     /// One pixel of every sample: `(C, 1, 1)`.
     fn take(&self, x: &Self::Tensor, places: &[usize]) -> Self::Tensor;
     /// Its gradient, for an input of this shape.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use mobileclip_arch::{Activation, Attention, Conv, Shape};
+use mobileclip_arch::{Activation, Attention, Conv, Part, Seen, Shape};
 
 use crate::device::{Device, Matrix, Moments};
 use crate::parameters::Parameters;
@@ -39,6 +39,8 @@ pub(crate) struct Convolution {
     pub is_transposed: bool,
     pub weight: usize,
     pub bias: Option<usize>,
+    /// Which parts of them it uses.
+    pub parts: [Part; 2],
     /// Whether the weight is trained: else its input is not needed.
     pub is_trained: bool,
 }
@@ -48,8 +50,8 @@ impl Convolution {
         Matrix {
             conv: self.conv,
             is_transposed: self.is_transposed,
-            weight: context.parameters.values(self.weight),
-            bias: self.bias.map(|bias| context.parameters.values(bias)),
+            weight: part(context.parameters.values(self.weight), self.parts[0]),
+            bias: self.bias.map(|bias| part(context.parameters.values(bias), self.parts[1])),
         }
     }
 }
@@ -64,11 +66,13 @@ impl<D: Device> Operation<D> for Convolution {
         if self.is_trained {
             let x = step.input(0);
             if let Some(dweight) = step.parameter(self.weight) {
-                device.convolve_weight(&x, &matrix, &dy, dweight);
+                let range = self.parts[0].range(dweight.len());
+                device.convolve_weight(&x, &matrix, &dy, &mut dweight[range]);
             }
         }
         if let Some(dbias) = self.bias.and_then(|bias| step.parameter(bias)) {
-            device.channel_sums(&dy, dbias);
+            let range = self.parts[1].range(dbias.len());
+            device.channel_sums(&dy, &mut dbias[range]);
         }
         if step.wants(0) {
             let earlier = step.earlier(0);
@@ -84,6 +88,10 @@ impl<D: Device> Operation<D> for Convolution {
     fn parameters(&self) -> Vec<usize> {
         std::iter::once(self.weight).chain(self.bias).collect()
     }
+}
+
+fn part(values: &[f32], part: Part) -> &[f32] {
+    &values[part.range(values.len())]
 }
 
 /// BatchNorm with moments of the batch, or with running ones, which are `constant`.
@@ -295,6 +303,35 @@ impl<D: Device> Operation<D> for Attend {
     }
 }
 
+/// Attention with queries, keys and values apart.
+pub(crate) struct Look {
+    pub attention: Attention,
+    /// The ids of all rows, where the last token of each is a class token ([`Seen::Padded`]).
+    pub ids: Option<Rc<[u32]>>,
+}
+
+impl Look {
+    fn seen(&self) -> Seen<'_, [u32]> {
+        self.ids.as_deref().map_or(Seen::All, Seen::Padded)
+    }
+}
+
+impl<D: Device> Operation<D> for Look {
+    fn forward(&self, context: &Context<'_, D>, inputs: &[D::Tensor]) -> D::Tensor {
+        context.device.look([&inputs[0], &inputs[1], &inputs[2]], &self.attention, self.seen())
+    }
+
+    fn backward(&self, step: &mut Step<'_, D>, dy: D::Tensor) {
+        let [q, k, v] = [0, 1, 2].map(|i| step.input(i));
+        let given = step.context.device.look_gradient([&q, &k, &v], &self.attention, self.seen(), &dy);
+        given.into_iter().enumerate().for_each(|(i, gradient)| step.give(i, gradient));
+    }
+
+    fn needs_input(&self, _: usize) -> bool {
+        true
+    }
+}
+
 /// Means over pixels.
 pub(crate) struct MeanPool;
 
@@ -420,6 +457,26 @@ impl<D: Device> Operation<D> for ClassToken {
 
     fn parameters(&self) -> Vec<usize> {
         vec![self.token]
+    }
+}
+
+/// Some pixels of every sample, each once.
+pub(crate) struct Select {
+    pub places: Vec<usize>,
+}
+
+impl<D: Device> Operation<D> for Select {
+    fn forward(&self, context: &Context<'_, D>, inputs: &[D::Tensor]) -> D::Tensor {
+        context.device.select(&inputs[0], &self.places)
+    }
+
+    fn backward(&self, step: &mut Step<'_, D>, dy: D::Tensor) {
+        let dx = step.context.device.select_gradient(step.shape(0), &self.places, &dy);
+        step.give(0, dx);
+    }
+
+    fn needs_input(&self, _: usize) -> bool {
+        false
     }
 }
 

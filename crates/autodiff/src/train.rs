@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use mobileclip_arch::{
-    Activation, Attention, Conv, Linear, Names, Ops, Positions, Resample, Shape, Take, Tower,
+    Activation, Attention, Conv, Linear, Names, Ops, Part, Positions, Resample, Seen, Shape, Take, Tower,
 };
 
 use crate::device::{Device, Moments};
 use crate::operations::{
     Activate, AddPositions, Attend, BatchNorm, ClassToken, Context, Convolution, Embed, Gate, LayerNorm,
-    LayerScale, MeanPool, Operation, ScaleSamples, Sum, TakePixel, output_shape,
+    LayerScale, Look, MeanPool, Operation, ScaleSamples, Select, Sum, TakePixel, output_shape,
 };
 use crate::parameters::{BatchStatistics, Gradients, Parameters};
 use crate::random::Random;
@@ -220,7 +220,7 @@ impl<'a, D: Device + 'static> Train<'a, D> {
         bias: Option<usize>,
     ) -> Convolution {
         let is_trained = self.parameters.is_trained(weight);
-        Convolution { conv, is_transposed, weight, bias, is_trained }
+        Convolution { conv, is_transposed, weight, bias, parts: [Part::WHOLE; 2], is_trained }
     }
 }
 
@@ -254,7 +254,9 @@ impl<D: Device + 'static> Ops for Train<'_, D> {
     fn linear(&self, x: &Tensor<D>, linear: &Linear) -> Tensor<D> {
         let bias = linear.bias.map(|bias| self.place(self.names.of(bias)));
         let weight = self.place(self.names.of(linear.weight));
-        let operation = self.convolution(linear.as_conv(), linear.transposed, weight, bias);
+        let parts = [linear.weight_part, linear.bias_part];
+        let operation =
+            Convolution { parts, ..self.convolution(linear.as_conv(), linear.transposed, weight, bias) };
         self.map(operation, x, |shape| shape.with_channels(linear.outputs))
     }
 
@@ -337,6 +339,21 @@ impl<D: Device + 'static> Ops for Train<'_, D> {
         self.map(Attend(*attention), qkv, |shape| shape.with_channels(attention.width()))
     }
 
+    fn cross_attention(
+        &self,
+        qkv: [&Tensor<D>; 3],
+        attention: &Attention,
+        seen: Seen<Tensor<D>>,
+    ) -> Tensor<D> {
+        let ids = match seen {
+            Seen::All => None,
+            Seen::Padded(ids) => Some(Rc::clone(ids.ids().1)),
+        };
+        let q = qkv[0].node();
+        let shape = Shape::tokens(attention.width(), q.shape.pixels());
+        self.run(Look { attention: *attention, ids }, &qkv, q.batch, shape)
+    }
+
     fn mean_pool(&self, x: &Tensor<D>) -> Tensor<D> {
         self.map(MeanPool, x, |shape| Shape::new(shape.channels, 1, 1))
     }
@@ -372,9 +389,30 @@ impl<D: Device + 'static> Ops for Train<'_, D> {
         self.map(ClassToken { token }, x, |shape| Shape::tokens(shape.channels, shape.pixels() + 1))
     }
 
+    fn append_token(&self, name: &str, x: &Tensor<D>) -> Tensor<D> {
+        let tokens = self.shape(x).pixels();
+        let in_front = self.class_token(name, x, &[]);
+        let places = (1..=tokens).chain([0]).collect();
+        self.map(Select { places }, &in_front, |shape| shape)
+    }
+
+    fn queries(&self, name: &str, like: &Tensor<D>, count: usize, width: usize) -> Tensor<D> {
+        let batch = like.node().batch;
+        let ids = (0..batch).flat_map(|_| 0..count as u32).collect();
+        let operation = Embed { batch, ids, table: self.leaf(name, ""), width };
+        self.run(operation, &[], batch, Shape::tokens(width, count))
+    }
+
+    fn trim(&self, x: &Tensor<D>, front: usize, back: usize) -> Tensor<D> {
+        let places: Vec<usize> = (front..self.shape(x).pixels() - back).collect();
+        let tokens = places.len();
+        self.map(Select { places }, x, |shape| Shape::tokens(shape.channels, tokens))
+    }
+
     fn take(&self, x: &Tensor<D>, which: Take<Tensor<D>>) -> Tensor<D> {
         let places = match which {
             Take::First => vec![0; x.node().batch],
+            Take::Last => vec![x.node().shape.pixels() - 1; x.node().batch],
             Take::EndOfText(ids) => {
                 let (batch, ids) = ids.ids();
                 ids.chunks_exact((ids.len() / batch).max(1)).map(end_of_text).collect()

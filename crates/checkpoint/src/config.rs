@@ -27,6 +27,18 @@ pub(crate) struct ModelConfig {
     quick_gelu: bool,
     vision_cfg: VisionConfig,
     text_cfg: TextConfig,
+    multimodal_cfg: Option<DecoderConfig>,
+}
+
+/// A captioner's decoder; defaults are those of open_clip's `MultimodalCfg`.
+#[derive(Debug, Clone, Deserialize)]
+struct DecoderConfig {
+    #[serde(default = "default_512")]
+    width: usize,
+    #[serde(default = "default_8")]
+    heads: usize,
+    #[serde(default = "default_12")]
+    layers: usize,
 }
 
 /// Defaults are those of open_clip's `CLIPVisionCfg`.
@@ -42,6 +54,8 @@ struct VisionConfig {
     head_width: usize,
     #[serde(default = "default_16")]
     patch_size: usize,
+    attn_pooler_queries: Option<usize>,
+    attn_pooler_heads: Option<usize>,
 }
 
 /// Defaults are those of open_clip's `CLIPTextCfg`.
@@ -167,6 +181,22 @@ impl ModelConfig {
         );
         if variant.text.mixer_ends {
             compare("text tower", "plain".into(), "RepMixer blocks".into());
+        }
+        compare(
+            "a captioner's multimodal_cfg",
+            self.multimodal_cfg.is_some().to_string(),
+            variant.captioner.is_some().to_string(),
+        );
+        if let (Some(config), Some(captioner)) = (&self.multimodal_cfg, &variant.captioner) {
+            let decoder = &captioner.decoder;
+            compare("multimodal_cfg.width", config.width.to_string(), decoder.width.to_string());
+            compare("multimodal_cfg.heads", config.heads.to_string(), decoder.heads.to_string());
+            compare("multimodal_cfg.layers", config.layers.to_string(), decoder.layers.to_string());
+            let vision = &self.vision_cfg;
+            let queries = vision.attn_pooler_queries.unwrap_or(256).to_string();
+            compare("vision_cfg.attn_pooler_queries", queries, captioner.queries.to_string());
+            let heads = vision.attn_pooler_heads.unwrap_or(8).to_string();
+            compare("vision_cfg.attn_pooler_heads", heads, captioner.pooler_heads.to_string());
         }
         let vision = &self.vision_cfg;
         // timm's tags (`name.tag`) name weights, not networks.

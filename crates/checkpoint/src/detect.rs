@@ -9,7 +9,10 @@ use crate::dialect::Canonical;
 use crate::error::{Error, Listing, Result};
 use crate::file::TensorFile;
 use crate::fit::Fit;
-use crate::hints::Hints;
+use crate::hints::{self, Hints};
+
+/// Rows of positions that a captioner may have, as many as a variant may say.
+const MOST_POSITIONS: usize = 65536;
 
 /// A variant and how it lies over the file, with what should be told.
 pub(crate) struct Detected {
@@ -44,7 +47,7 @@ pub(crate) fn find(
     config: Option<&(std::path::PathBuf, Config)>,
     hints: &Hints,
 ) -> Result<Detected> {
-    let all = variants();
+    let all = &of_this_context(file, names);
     let described: Vec<&Variant> = match config {
         Some((path, config)) => described(path, config, all)?,
         None => all.iter().collect(),
@@ -76,6 +79,21 @@ pub(crate) fn find(
     let fit = fits.into_iter().find(|(v, _)| v.name == chosen.name).map(|(_, fit)| fit);
     let fit = fit.map_or_else(|| Fit::of(file, names, chosen), Ok)?;
     finish(file, chosen, fit, warnings)
+}
+
+/// All variants, captioners with the context that the file has: one architecture is published with several, and only the rows
+/// of its positions tell.
+fn of_this_context(file: &TensorFile, names: &Canonical) -> Vec<Variant> {
+    let mut all = variants().to_vec();
+    for variant in all.iter_mut().filter(|variant| variant.captioner.is_some()) {
+        let source = names.tensors.get(&format!("{}.positional_embedding", variant.text.prefix));
+        let shape = source.and_then(|source| file.get(&source.name)).map(|view| view.shape());
+        // The class token has the last row.
+        if let Some(&[rows @ 2..=MOST_POSITIONS, _]) = shape {
+            variant.text.context = rows - 1;
+        }
+    }
+    all
 }
 
 fn finish(file: &TensorFile, variant: &Variant, fit: Fit, warnings: Vec<String>) -> Result<Detected> {
@@ -113,8 +131,7 @@ fn choose<'v>(
         Error::Ambiguous { path: path.to_path_buf(), candidates }
     };
     // An OpenAI-style state dict never says its activation, even if only one variant of its size is known.
-    let says_activation =
-        config.is_some() || !candidates.iter().any(|v| matches!(v.image, Image::ClipVit(_)));
+    let says_activation = config.is_some() || !candidates.iter().any(|v| hints::says_no_activation(v));
     let left = match hints.narrow(candidates) {
         Some(meant) => meant,
         None if says_activation => candidates.to_vec(),

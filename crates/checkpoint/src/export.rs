@@ -137,6 +137,20 @@ fn model_config(variant: &Variant) -> Option<Value> {
             "heads": blocks.heads, "layers": blocks.layers, "no_causal_mask": !blocks.causal,
         },
     });
+    if let Some(captioner) = &variant.captioner {
+        let decoder = &captioner.decoder;
+        config["vision_cfg"]["attentional_pool"] = true.into();
+        config["vision_cfg"]["attn_pooler_queries"] = captioner.queries.into();
+        config["vision_cfg"]["attn_pooler_heads"] = captioner.pooler_heads.into();
+        config["text_cfg"]["embed_cls"] = true.into();
+        for tower in ["vision_cfg", "text_cfg"] {
+            config[tower]["output_tokens"] = true.into();
+        }
+        config["multimodal_cfg"] = json!({
+            "context_length": variant.text.context, "vocab_size": variant.text.vocabulary, "width": decoder.width,
+            "heads": decoder.heads, "layers": decoder.layers, "attn_pooler_heads": captioner.pooler_heads,
+        });
+    }
     if let Value::Object(fields) = &mut config {
         if blocks.activation == Activation::QuickGelu {
             fields.insert("quick_gelu".into(), true.into());

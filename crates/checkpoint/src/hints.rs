@@ -92,11 +92,17 @@ impl Hints {
     }
 }
 
+/// Whether weights of this kind are published with either activation, which neither they nor the model's name says. All
+/// captioners have GELU.
+pub(crate) fn says_no_activation(variant: &Variant) -> bool {
+    matches!(variant.image, Image::ClipVit(_)) && variant.captioner.is_none()
+}
+
 /// How long the part of `name` is that means `variant`; 0 if there is none.
 fn said(name: &str, variant: &Variant) -> usize {
     let aliases = variant.files.iter().chain([&variant.name]).chain(&variant.open_clip);
     let length = aliases.filter(|a| name.contains(&a.to_lowercase())).map(String::len).max().unwrap_or(0);
-    if !matches!(variant.image, Image::ClipVit(_)) {
+    if !says_no_activation(variant) {
         return length;
     }
     // The plain name says nothing about the activation; a tag or the word does.

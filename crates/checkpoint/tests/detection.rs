@@ -313,6 +313,72 @@ fn folders_without_configuration() {
     assert!(error.contains("mobileclip2_s0.safetensors, other.pt"), "{error}");
 }
 
+/// A captioner's file of another context length than the variant's, with its keys from open_clip's golden.
+fn of_captioner(path: &Path, name: &str, context: usize) {
+    let json = golden::json(&format!("captioner/{name}.json"));
+    let tensors: Vec<(String, Vec<usize>)> = golden::array(&json["keys"])
+        .iter()
+        .map(|row| {
+            let name = row[0].as_str().unwrap().to_string();
+            let mut shape: Vec<usize> = golden::array(&row[1]).iter().map(golden::count).collect();
+            if name == "text.positional_embedding" {
+                shape[0] = context + 1;
+            }
+            (name, shape)
+        })
+        .collect();
+    sparse(path, &tensors, &[]);
+}
+
+#[test]
+fn captioners_are_recognised_with_the_context_that_they_have() {
+    let folder = Folder::new();
+    // Neither the file's name nor its folder tells.
+    let path = folder.path("weights.safetensors");
+    for name in ["coca_ViT-B-32", "coca_ViT-L-14"] {
+        for context in [76, 127, 255] {
+            of_captioner(&path, name, context);
+            let checkpoint = Checkpoint::open(&path).unwrap();
+            let variant = checkpoint.variant();
+            assert_eq!((variant.name.as_str(), variant.text.context), (name, context));
+            assert_eq!(checkpoint.warnings(), [""; 0]);
+            assert_eq!(checkpoint.get("text.positional_embedding").unwrap().spec().shape[0], context + 1);
+        }
+    }
+}
+
+#[test]
+fn a_written_captioner_is_read_again_with_its_context() {
+    let folder = Folder::new();
+    let path = folder.path("weights.safetensors");
+    of_captioner(&path, "coca_ViT-B-32", 127);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let out = folder.path("out/x");
+    let out = out.parent().unwrap();
+    write_open_clip(&checkpoint, out, FloatType::F16).unwrap();
+    let again = Checkpoint::open(out).unwrap();
+    assert_eq!(again.variant(), checkpoint.variant());
+    // What is written is what open_clip's own configuration says, wherever that is no default.
+    let read =
+        |path: &Path| -> serde_json::Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let written = &read(&out.join("open_clip_config.json"))["model_cfg"];
+    let golden = &golden::json("captioner/coca_ViT-B-32.json")["config"];
+    for tower in ["vision_cfg", "text_cfg", "multimodal_cfg"] {
+        for (key, value) in
+            golden[tower].as_object().unwrap().iter().filter(|(key, _)| *key != "context_length")
+        {
+            assert_eq!(&written[tower][key], value, "{tower}.{key}");
+        }
+        assert!(tower == "vision_cfg" || written[tower]["context_length"] == 127, "{tower}");
+    }
+    // A configuration of another captioner contradicts the weights.
+    let mut other = read(&out.join("open_clip_config.json"));
+    other["model_cfg"]["multimodal_cfg"]["heads"] = 16.into();
+    std::fs::write(out.join("open_clip_config.json"), other.to_string()).unwrap();
+    let error = Checkpoint::open(out).unwrap_err().to_string();
+    assert!(error.contains("multimodal_cfg.heads is 16"), "{error}");
+}
+
 #[test]
 fn a_model_with_a_fault_is_named_and_a_stranger_is_not() {
     let folder = Folder::new();

@@ -56,6 +56,14 @@ pub enum EngineError {
         /// Number of ids.
         vocabulary: usize,
     },
+    /// A text that is continued beyond its end.
+    #[error("a text of {wanted} tokens, there is room for {capacity}")]
+    TextLength {
+        /// Tokens that fit.
+        capacity: usize,
+        /// Tokens that there would be.
+        wanted: usize,
+    },
     /// Pixels for a text tower or ids for an image tower.
     #[error("the {tower:?} tower got the other tower's kind of input")]
     InputKind {

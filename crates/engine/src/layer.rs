@@ -27,6 +27,8 @@ pub(crate) enum Layer {
     },
     Positions(PositionTable),
     Token(Vec<f32>),
+    /// Rows of numbers: queries, or positions that each token looks up for itself.
+    Table(Vec<f32>),
 }
 
 /// Positions as trained; plans resample them.
@@ -91,7 +93,10 @@ impl Layer {
                 let (grid, class_row, resample) = (*grid, *class_row, *resample);
                 Self::Positions(PositionTable { rows: table.f64(weights), width, grid, class_row, resample })
             }
-            Op::ClassToken { token } => Self::Token(read(token)?.into_owned()),
+            Op::Queries { table, .. } | Op::TextPositions { table, .. } => {
+                Self::Table(read(table)?.into_owned())
+            }
+            Op::ClassToken { token } | Op::AppendToken { token } => Self::Token(read(token)?.into_owned()),
             Op::Attention(attention) if !attention.width().is_multiple_of(LANES) => {
                 return Err(unsupported(node, &format!("attention of width {}", attention.width())));
             }
@@ -106,10 +111,16 @@ impl Layer {
             Op::Input
             | Op::Activation(_)
             | Op::Attention(_)
+            | Op::CrossAttention(_)
+            | Op::PaddedAttention(_)
+            | Op::CachedAttention { .. }
+            | Op::ImageAttention { .. }
+            | Op::Trim { .. }
             | Op::MeanPool
             | Op::Gate { .. }
             | Op::Add
             | Op::TakeFirst
+            | Op::TakeLast
             | Op::TakeEndOfText => Self::Bare,
         })
     }
@@ -208,7 +219,7 @@ fn finite<'w>(values: Cow<'w, [f32]>, value: &Value, node: &Node) -> Result<Cow<
     }
     let index = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
     let name = match value {
-        Value::Stored(name) | Value::Transposed { name, .. } => name.clone(),
+        Value::Stored(name) | Value::Transposed { name, .. } | Value::Part { name, .. } => name.clone(),
         _ => node.names.join(" + "),
     };
     Err(EngineError::NotFinite { name, value: values[index], index })

@@ -3,7 +3,9 @@
 //! batch.
 #![forbid(unsafe_code)]
 
+mod attend;
 mod chain;
+mod decoder;
 mod error;
 mod layer;
 mod plan;
@@ -11,6 +13,7 @@ mod precision;
 mod run;
 mod tower;
 
+pub use decoder::{Decoder, Memory, Text};
 pub use error::EngineError;
 pub use layer::{ProductForm, product_forms};
 pub use mobileclip_kernels::{FileOrder, Isa, Pool, Precision};

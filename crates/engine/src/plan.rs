@@ -268,11 +268,16 @@ fn split(
             split.pixels = bounds(map.pixels(), 8, wanted);
             split
         }
-        (_, Op::Attention(attention)) => {
+        (_, Op::Attention(attention) | Op::CrossAttention(attention) | Op::PaddedAttention(attention)) => {
             let heads = kernel_attention(attention);
             let step = heads.heads_step().min(attention.heads);
             let mut split = whole(0, map.pixels());
             split.blocks = bounds(attention.heads, step, wanted);
+            split
+        }
+        (_, Op::CachedAttention { .. } | Op::ImageAttention { .. }) => {
+            let mut split = whole(map.blocks, map.pixels());
+            split.pixels = bounds(map.pixels(), 1, wanted);
             split
         }
         (_, Op::MeanPool) => {

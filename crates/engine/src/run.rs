@@ -1,21 +1,24 @@
 //! One step after the other, each divided among the threads.
 
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use mobileclip_arch::Weights;
+use mobileclip_arch::{Attention, Weights};
 use mobileclip_graph::{Graph, NodeId, Op};
 use mobileclip_kernels::{
     self as kernels, Buffer, Chunks, ConvInput, Isa, LANES, MAX_TILES, MapMut, MapRef, Pool, Precision,
     Residual, Tiles, add, copy, mean, read_pixel, scale_channels, write_pixel,
 };
 
+use crate::attend::{Seen, attend};
 use crate::chain::{Chain, LONGEST, tile_map};
+use crate::decoder::{Text, TextStep};
 use crate::layer::{Layer, activation};
 use crate::plan::{Arena, Plan, Split, Step, kernel_attention};
 use crate::tower::Input;
 
-pub(crate) struct Run<'a> {
+pub(crate) struct Run<'a, 't> {
     pub graph: &'a Graph,
     pub layers: &'a [Layer],
     pub weights: &'a dyn Weights,
@@ -24,9 +27,11 @@ pub(crate) struct Run<'a> {
     pub pool: &'a Pool,
     pub plan: &'a Plan,
     pub input: Input<'a>,
+    /// The texts that are continued, in a graph that does so.
+    pub step: Option<&'a TextStep<'t>>,
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
     /// Computes the nodes of a step; `times` gets each node's nanoseconds, those of a chain divided by the threads.
     pub(crate) fn step(&self, step: &Step, arena: &mut Arena, times: Option<&[AtomicU64]>) {
         match step {
@@ -195,6 +200,36 @@ impl Run<'_> {
                     );
                 });
             }
+            (_, Op::CrossAttention(attention)) => {
+                self.attend(attention, [0, 1, 2].map(view), Seen::All, split, out);
+            }
+            (_, Op::PaddedAttention(attention)) => {
+                let Input::Ids(ids) = self.input else { return };
+                self.attend(attention, [0, 1, 2].map(view), Seen::Padded(ids), split, out);
+            }
+            (_, Op::CachedAttention { attention, layer }) => {
+                let Some(step) = self.step else { return };
+                let (x, width) = (view(0), attention.width());
+                let mut texts = step.texts.write().unwrap_or_else(PoisonError::into_inner);
+                let mut qkv = vec![0.0; x.blocks() * LANES];
+                for (token, &(text, place)) in step.places.iter().enumerate() {
+                    read_pixel(x, token, &mut qkv);
+                    texts[text].layers[*layer].put(place, &qkv[width..2 * width], &qkv[2 * width..3 * width]);
+                }
+                drop(texts);
+                let seen = |text: &Text, place, q: &[f32], out: &mut [f32]| {
+                    text.layers[*layer].attend(attention.head_width, q, place + 1, out);
+                };
+                self.attend_from_texts(step, (x, width), seen, split, out);
+            }
+            (_, Op::ImageAttention { attention, layer }) => {
+                let Some(step) = self.step else { return };
+                let seen = |text: &Text, _, q: &[f32], out: &mut [f32]| {
+                    let image = &text.image.0[*layer];
+                    image.attend(attention.head_width, q, image.tokens(), out);
+                };
+                self.attend_from_texts(step, (view(0), attention.width()), seen, split, out);
+            }
             (_, Op::MeanPool) => {
                 let x = view(0);
                 let tiles = Tiles::new(out, &split.blocks, &split.pixels);
@@ -245,18 +280,75 @@ impl Run<'_> {
                     add_to_pixel(row, pixel, &mut out);
                 }
             }
+            (Layer::Table(rows), Op::Queries { width, .. }) => {
+                for (pixel, row) in rows.chunks_exact(*width).enumerate() {
+                    write_pixel(row, pixel, out.reborrow());
+                }
+            }
+            (Layer::Table(rows), Op::TextPositions { rows: count, .. }) => {
+                let Some(step) = self.step else { return };
+                copy(self.isa, view(0), out.reborrow());
+                let width = rows.len() / count;
+                for (token, &(_, place)) in step.places.iter().enumerate() {
+                    add_to_pixel(&rows[place * width..][..width], token, &mut out);
+                }
+            }
+            (Layer::Token(token), Op::AppendToken { .. }) => {
+                let (rest, last) = out.split_at_pixel(self.plan.maps[id].pixels() - 1);
+                write_pixel(token, 0, last);
+                copy(self.isa, view(0), rest);
+            }
             (Layer::Token(token), _) => {
                 let (first, rest) = out.split_at_pixel(1);
                 write_pixel(token, 0, first);
                 copy(self.isa, view(0), rest);
             }
+            (_, Op::Trim { front, .. }) => {
+                let kept = *front..front + out.pixels();
+                copy(self.isa, view(0).with_pixels(kept), out);
+            }
             (_, Op::TakeFirst) => take(view(0), 0, out),
+            (_, Op::TakeLast) => take(view(0), view(0).pixels() - 1, out),
             (_, Op::TakeEndOfText) => {
                 let Input::Ids(ids) = self.input else { return };
                 take(view(0), end_of_text(ids), out);
             }
             (layer, op) => unreachable!("{op:?} was packed as {layer:?}"),
         }
+    }
+
+    /// Attention whose heads threads share, with q, k and v apart.
+    fn attend(&self, attention: &Attention, qkv: [MapRef; 3], seen: Seen, split: &Split, out: MapMut) {
+        let blocks: Vec<usize> =
+            split.blocks.iter().map(|&head| (head * attention.head_width).div_ceil(LANES)).collect();
+        let tiles = Tiles::new(out, &blocks, &split.pixels);
+        self.tasks(tiles.grid(), &mut [], |task, _| {
+            attend(attention, qkv, split.blocks[task]..split.blocks[task + 1], seen, tiles.claim(task, 0));
+        });
+    }
+
+    /// Attention whose tokens threads share: `mix(text, place, query, out)` for each of them.
+    fn attend_from_texts(
+        &self,
+        step: &TextStep,
+        (x, width): (MapRef, usize),
+        mix: impl Fn(&Text, usize, &[f32], &mut [f32]) + Sync,
+        split: &Split,
+        out: MapMut,
+    ) {
+        let texts = step.texts.read().unwrap_or_else(PoisonError::into_inner);
+        let texts: &[&mut Text] = &texts;
+        let tiles = Tiles::new(out, &split.blocks, &split.pixels);
+        self.tasks(tiles.grid(), &mut [], |task, _| {
+            let (mut query, mut mixed) = (vec![0.0; x.blocks() * LANES], vec![0.0; width]);
+            let mut out = tiles.claim(0, task);
+            let tokens = split.pixels[task]..split.pixels[task + 1];
+            for (i, &(text, place)) in step.places[tokens.clone()].iter().enumerate() {
+                read_pixel(x, tokens.start + i, &mut query);
+                mix(texts[text], place, &query[..width], &mut mixed);
+                write_pixel(&mixed, i, out.reborrow());
+            }
+        });
     }
 
     /// A product whose tiles of pixels are too few for the threads: groups of panels of each tile.

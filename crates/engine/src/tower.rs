@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use mobileclip_arch::{Shape, Weights};
 use mobileclip_graph::{Graph, NodeId, Op};
-use mobileclip_kernels::{Isa, MapRef, Pool, Precision, unpack_planar};
+use mobileclip_kernels::{Isa, MapRef, Pool, Precision, unpack_planar, unpack_rows};
 
+use crate::decoder::TextStep;
 use crate::error::EngineError;
 use crate::layer::Layer;
 use crate::plan::{Arena, Plan};
@@ -133,7 +134,7 @@ impl Tower {
     /// # Errors
     /// If the input does not fit the tower.
     pub fn run(&self, input: Input) -> Result<Output, EngineError> {
-        self.run_timed(input, None)
+        self.run_with(input, None, None, |plan, arena| self.collect(plan, arena))
     }
 
     /// Runs one input and says how long each node took: by the clock, or where threads work on different nodes, the sum
@@ -143,7 +144,7 @@ impl Tower {
     /// As [`Tower::run`].
     pub fn profile(&self, input: Input) -> Result<Vec<Duration>, EngineError> {
         let times: Vec<AtomicU64> = self.graph.nodes.iter().map(|_| AtomicU64::new(0)).collect();
-        self.run_timed(input, Some(&times))?;
+        self.run_with(input, None, Some(&times), |_, _| ())?;
         Ok(times.into_iter().map(|nanos| Duration::from_nanos(nanos.into_inner())).collect())
     }
 
@@ -164,7 +165,27 @@ impl Tower {
         together.chain(rest.iter().map(|&input| self.run(input))).collect()
     }
 
-    fn run_timed(&self, input: Input, times: Option<&[AtomicU64]>) -> Result<Output, EngineError> {
+    /// Continues texts by these ids and gives the output `[ids][channels]`.
+    pub(crate) fn run_step(&self, input: Input, step: &TextStep) -> Result<Vec<f32>, EngineError> {
+        self.run_with(input, Some(step), None, |plan, arena| {
+            let (shape, output) =
+                (plan.shapes[self.graph.output], self.output(plan, arena, self.graph.output));
+            let mut rows = vec![0.0; shape.elements()];
+            unpack_rows(output, shape.channels, &mut rows);
+            rows
+        })
+    }
+
+    fn run_with<R>(
+        &self,
+        input: Input,
+        step: Option<&TextStep>,
+        times: Option<&[AtomicU64]>,
+        collect: impl FnOnce(&Plan, &Arena) -> R,
+    ) -> Result<R, EngineError> {
+        if self.graph.continues_texts() != step.is_some() {
+            return Err(EngineError::InputKind { tower: self.graph.tower });
+        }
         let (height, width) = self.check(input)?;
         let ready = self.ready(height, width)?;
         let threads = self.pool.threads();
@@ -178,21 +199,21 @@ impl Tower {
             pool: &self.pool,
             plan: &ready.plan,
             input,
+            step,
         };
         for step in &ready.plan.steps {
             run.step(step, &mut arena, times);
         }
-        let output = self.collect(&ready.plan, &arena);
+        let output = collect(&ready.plan, &arena);
         lock(&ready.arenas).push(arena);
         Ok(output)
     }
 
     fn collect(&self, plan: &Plan, arena: &Arena) -> Output {
         let planar = |id: usize| {
-            let (shape, map) = (plan.shapes[id], plan.maps[id]);
+            let shape = plan.shapes[id];
             let mut values = vec![0.0; shape.elements()];
-            let slot = plan.slots[id].map_or(&[][..], |slot| &arena.slots[slot]);
-            unpack_planar(MapRef::new(map, slot), shape.channels, &mut values);
+            unpack_planar(self.output(plan, arena, id), shape.channels, &mut values);
             (shape, values)
         };
         let taps = self.graph.taps.iter().map(|(name, id)| {
@@ -200,6 +221,11 @@ impl Tower {
             FeatureMap { name: name.clone(), shape, values }
         });
         Output { taps: taps.collect(), features: planar(self.graph.output).1 }
+    }
+
+    fn output<'a>(&self, plan: &Plan, arena: &'a Arena, id: NodeId) -> MapRef<'a> {
+        let slot = plan.slots[id].map_or(&[][..], |slot| &arena.slots[slot]);
+        MapRef::new(plan.maps[id], slot)
     }
 
     /// Height and width of an input that fits.
@@ -257,6 +283,8 @@ impl Tower {
     pub fn is_causal(&self) -> bool {
         let mut attentions = self.graph.nodes.iter().filter_map(|node| match &node.op {
             Op::Attention(attention) => Some(attention.is_causal),
+            // The class token sees the first padding.
+            Op::PaddedAttention(_) => Some(false),
             _ => None,
         });
         attentions.all(|is_causal| is_causal)

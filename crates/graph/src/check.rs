@@ -59,7 +59,14 @@ impl Graph {
                 let residual_fits = node.inputs.len() < 2 || input(1) == conv.outputs;
                 conv.inputs == input(0) && conv.bias == bias.is_some() && residual_fits
             }
-            Op::Attention(attention) => 3 * attention.width() == input(0),
+            Op::Attention(attention) | Op::CachedAttention { attention, .. } => {
+                3 * attention.width() == input(0)
+            }
+            Op::CrossAttention(attention) | Op::PaddedAttention(attention) => {
+                let reads_ids = node.inputs.get(3).is_none_or(|&ids| ids == 0);
+                (0..3).all(|i| input(i) == attention.width()) && reads_ids
+            }
+            Op::ImageAttention { attention, .. } => attention.width() == input(0),
             Op::Affine { scale, shift } => scale.len() == input(0) && shift.len() == input(0),
             Op::Gate { .. } | Op::Add | Op::Sub => input(0) == input(1),
             Op::Positions { class_row, resample, .. } => {
@@ -71,7 +78,16 @@ impl Graph {
             Op::Embed { .. } => node.inputs[0] == 0,
             Op::TakeEndOfText => node.inputs[1] == 0,
             Op::LayerNorm { eps, .. } => eps.is_finite() && *eps >= 0.0,
-            Op::Input | Op::Activation(_) | Op::MeanPool | Op::ClassToken { .. } | Op::TakeFirst => true,
+            Op::Input
+            | Op::Activation(_)
+            | Op::MeanPool
+            | Op::ClassToken { .. }
+            | Op::AppendToken { .. }
+            | Op::TextPositions { .. }
+            | Op::Queries { .. }
+            | Op::Trim { .. }
+            | Op::TakeFirst
+            | Op::TakeLast => true,
         };
         if !fits {
             return fail("its numbers do not fit its inputs");
@@ -86,6 +102,7 @@ impl Graph {
             (Tower::Image, Op::Conv { conv, .. }) => i == 0 && conv.groups == 1,
             (Tower::Text, Op::Embed { .. }) => true,
             (Tower::Text, Op::TakeEndOfText) => i == 1,
+            (Tower::Text, Op::PaddedAttention(_)) => i == 3,
             _ => false,
         };
         match reads.all(is_allowed) {
@@ -113,11 +130,20 @@ impl Op {
     /// That the operation's own numbers are such as a network has.
     fn check_sizes(&self) -> Result<(), String> {
         let is_size = |n: usize| n > 0 && n <= LARGEST;
+        let is_sane = |Attention { heads, head_width, .. }: &Attention| {
+            is_size(*heads) && is_size(*head_width) && is_size(heads * head_width)
+        };
         let is_sane = match self {
             Self::Conv { conv, .. } => return check_conv(conv),
-            Self::Attention(Attention { heads, head_width, .. }) => {
-                is_size(*heads) && is_size(*head_width) && is_size(heads * head_width)
+            Self::Attention(attention)
+            | Self::PaddedAttention(attention)
+            | Self::CrossAttention(attention) => is_sane(attention),
+            Self::CachedAttention { attention, layer } | Self::ImageAttention { attention, layer } => {
+                is_sane(attention) && *layer < MOST_NODES
             }
+            Self::TextPositions { rows, .. } => is_size(*rows),
+            Self::Queries { count, width, .. } => is_size(*count) && is_size(*width),
+            Self::Trim { front, back } => *front <= LARGEST && *back <= LARGEST,
             Self::Embed { vocabulary, width, .. } => {
                 *vocabulary > 0 && *vocabulary <= 16 * LARGEST && is_size(*width)
             }
@@ -133,9 +159,11 @@ impl Op {
     /// The fewest and the most inputs.
     fn arity(&self) -> (usize, usize) {
         match self {
-            Self::Input => (0, 0),
+            Self::Input | Self::Queries { .. } => (0, 0),
             Self::Conv { .. } => (1, 2),
             Self::Gate { .. } | Self::Add | Self::Sub | Self::TakeEndOfText => (2, 2),
+            Self::PaddedAttention(_) => (4, 4),
+            Self::CrossAttention(_) => (3, 3),
             _ => (1, 1),
         }
     }
@@ -155,7 +183,11 @@ impl Op {
             Self::Positions { table, grid, class_row, .. } => {
                 vec![("table", table, vec![grid.0 * grid.1 + usize::from(*class_row), channels])]
             }
-            Self::ClassToken { token } => vec![("token", token, vec![channels])],
+            Self::ClassToken { token } | Self::AppendToken { token } => {
+                vec![("token", token, vec![channels])]
+            }
+            Self::Queries { table, count, width } => vec![("table", table, vec![*count, *width])],
+            Self::TextPositions { table, rows } => vec![("table", table, vec![*rows, channels])],
             _ => Vec::new(),
         }
     }

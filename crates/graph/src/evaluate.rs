@@ -8,7 +8,7 @@ impl Graph {
     /// Every node's output for one input.
     ///
     /// # Panics
-    /// If the input does not fit the graph.
+    /// If the input does not fit the graph, or the graph continues texts that are elsewhere.
     pub fn evaluate(&self, weights: &dyn Weights, input: Array) -> Vec<Array> {
         let shapes =
             self.shapes(input.shape.height, input.shape.width).expect("an input that fits the graph");
@@ -29,6 +29,11 @@ impl Graph {
                 }
                 Op::Activation(activation) => x(0).activation(*activation),
                 Op::Attention(attention) => x(0).attention(attention),
+                Op::CrossAttention(attention) => x(0).attend(x(1), x(2), attention, |_, _| true),
+                Op::PaddedAttention(attention) => x(0).padded_attention(x(1), x(2), x(3), attention),
+                Op::CachedAttention { .. } | Op::ImageAttention { .. } | Op::TextPositions { .. } => {
+                    panic!("{} reads a text's cache", node.op.word())
+                }
                 Op::MeanPool => x(0).mean_pool(),
                 Op::Gate { activation } => with(x(0).gate(x(1)), activation),
                 Op::Add => x(0).add(x(1)),
@@ -44,8 +49,12 @@ impl Graph {
                     };
                     x(0).add_rows(&resample(&table.f64(weights), &positions))
                 }
+                Op::Queries { table, width, .. } => Array::rows(&table.f64(weights), *width),
+                Op::AppendToken { token } => x(0).append(&token.f64(weights)),
+                Op::Trim { front, back } => x(0).trim(*front, *back),
                 Op::ClassToken { token } => x(0).prepend(&token.f64(weights)),
                 Op::TakeFirst => x(0).take(0),
+                Op::TakeLast => x(0).take(x(0).shape.pixels() - 1),
                 Op::TakeEndOfText => x(0).take(x(1).end_of_text()),
             };
             made.push(y);

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 
 use crate::ir::{Graph, Node, NodeId, Op};
 
-/// Moves `TakeFirst` and `TakeEndOfText` in front of the pointwise operations that lead to them.
+/// Moves `TakeFirst`, `TakeLast` or `TakeEndOfText` in front of the pointwise operations that lead to them.
 pub(crate) fn hoist_takes(graph: Graph) -> Graph {
-    let is_take = |node: &Node| matches!(node.op, Op::TakeFirst | Op::TakeEndOfText);
+    let is_take = |node: &Node| matches!(node.op, Op::TakeFirst | Op::TakeLast | Op::TakeEndOfText);
     let Some(take) = graph.nodes.iter().position(is_take) else {
         return graph;
     };

@@ -79,6 +79,24 @@ pub enum Op {
     Activation(Activation),
     /// Self-attention over packed q, k, v.
     Attention(Attention),
+    /// Attention of q over k and v, three inputs of the attention's width.
+    CrossAttention(Attention),
+    /// The same over a row's ids and a class token behind them (`mobileclip_arch::Seen::Padded`); the ids are a fourth input.
+    PaddedAttention(Attention),
+    /// Self-attention of tokens over those of their texts that were there before (`mobileclip_arch::StepOps`).
+    CachedAttention {
+        /// Heads and their width.
+        attention: Attention,
+        /// Which of a text's caches.
+        layer: usize,
+    },
+    /// Attention of tokens over those of their texts' images (`mobileclip_arch::StepOps`).
+    ImageAttention {
+        /// Heads and their width.
+        attention: Attention,
+        /// Which layer of an image's memory.
+        layer: usize,
+    },
     /// Mean over pixels.
     MeanPool,
     /// `activation(x · gate[c])`; inputs x and gate.
@@ -110,6 +128,34 @@ pub enum Op {
         /// How the grid is fitted.
         resample: Resample,
     },
+    /// Adds to each token the row of its place in its text (`mobileclip_arch::StepOps`).
+    TextPositions {
+        /// `[rows, width]`.
+        table: Value,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// The rows of a table as tokens; reads no input.
+    Queries {
+        /// `[count, width]`.
+        table: Value,
+        /// Rows of the table.
+        count: usize,
+        /// Columns of the table.
+        width: usize,
+    },
+    /// Puts a token behind.
+    AppendToken {
+        /// `[width]`.
+        token: Value,
+    },
+    /// Leaves out some first and last tokens.
+    Trim {
+        /// How many of the first.
+        front: usize,
+        /// How many of the last.
+        back: usize,
+    },
     /// Puts a token in front.
     ClassToken {
         /// `[width]`.
@@ -117,6 +163,8 @@ pub enum Op {
     },
     /// The first token.
     TakeFirst,
+    /// The last token.
+    TakeLast,
     /// The token at the largest id's place; inputs x and ids.
     TakeEndOfText,
 }
@@ -149,6 +197,9 @@ impl Graph {
         let of = |(node, shape): (&Node, &Shape)| match &node.op {
             Op::Conv { conv, .. } => conv.multiply_adds(*shape),
             Op::Attention(attention) => attention.multiply_adds(shape.pixels()),
+            Op::CrossAttention(attention) | Op::PaddedAttention(attention) => {
+                attention.cross_multiply_adds(shape.pixels(), shapes[node.inputs[1]].pixels())
+            }
             _ => 0,
         };
         self.nodes.iter().zip(shapes).map(of).collect()
@@ -161,12 +212,26 @@ impl Graph {
             channels.push(match &node.op {
                 Op::Input => self.tower.input(1, 1).channels,
                 Op::Conv { conv, .. } => conv.outputs,
-                Op::Attention(attention) => attention.width(),
-                Op::Embed { width, .. } => *width,
+                Op::Attention(attention)
+                | Op::CrossAttention(attention)
+                | Op::PaddedAttention(attention)
+                | Op::CachedAttention { attention, .. }
+                | Op::ImageAttention { attention, .. } => attention.width(),
+                Op::Embed { width, .. } | Op::Queries { width, .. } => *width,
                 _ => channels[node.inputs[0]],
             });
         }
         channels
+    }
+
+    /// Whether it continues texts that are kept elsewhere (`mobileclip_arch::StepOps`).
+    pub fn continues_texts(&self) -> bool {
+        self.nodes.iter().any(|node| {
+            matches!(
+                node.op,
+                Op::CachedAttention { .. } | Op::ImageAttention { .. } | Op::TextPositions { .. }
+            )
+        })
     }
 
     /// The node of a tapped scope.
@@ -196,11 +261,27 @@ pub(crate) fn infer(op: &Op, graph_input: Shape, inputs: &[Shape], grid: (usize,
         }
         Op::Gate { .. } => (input(1).pixels() == 1).then(|| input(0))?,
         Op::Add | Op::Sub => (input(0) == input(1)).then(|| input(0))?,
-        Op::Attention(attention) => input(0).with_channels(attention.width()),
+        Op::PaddedAttention(_) if input(0).pixels() != input(3).pixels() + 1 => return None,
+        Op::PaddedAttention(_) if input(0) != input(1) => return None,
+        Op::Attention(attention)
+        | Op::CachedAttention { attention, .. }
+        | Op::ImageAttention { attention, .. } => input(0).with_channels(attention.width()),
+        Op::CrossAttention(_) | Op::PaddedAttention(_) if input(1) != input(2) => return None,
+        Op::CrossAttention(attention) | Op::PaddedAttention(attention) => {
+            Shape::tokens(attention.width(), input(0).pixels())
+        }
+        Op::Queries { count, width, .. } => Shape::tokens(*width, *count),
+        Op::Trim { front, back } => {
+            Shape::tokens(input(0).channels, input(0).pixels().checked_sub(front + back)?)
+        }
         Op::TakeEndOfText if input(0).pixels() != input(1).pixels() => return None,
-        Op::MeanPool | Op::TakeFirst | Op::TakeEndOfText => Shape::new(input(0).channels, 1, 1),
+        Op::MeanPool | Op::TakeFirst | Op::TakeLast | Op::TakeEndOfText => {
+            Shape::new(input(0).channels, 1, 1)
+        }
         Op::Embed { width, .. } => input(0).with_channels(*width),
-        Op::ClassToken { .. } => Shape::tokens(input(0).channels, input(0).pixels() + 1),
+        Op::ClassToken { .. } | Op::AppendToken { .. } => {
+            Shape::tokens(input(0).channels, input(0).pixels() + 1)
+        }
         Op::Positions { grid: trained, resample: Resample::Prefix, .. } => {
             (grid.0 * grid.1 <= trained.0 * trained.1).then(|| input(0))?
         }
@@ -209,7 +290,11 @@ pub(crate) fn infer(op: &Op, graph_input: Shape, inputs: &[Shape], grid: (usize,
             let narrowed = Shape::new(input(0).channels, trained.0, grid.1);
             is_possible(narrowed).then(|| input(0))?
         }
-        Op::Affine { .. } | Op::LayerNorm { .. } | Op::Activation(_) | Op::Positions { .. } => input(0),
+        Op::Affine { .. }
+        | Op::LayerNorm { .. }
+        | Op::Activation(_)
+        | Op::Positions { .. }
+        | Op::TextPositions { .. } => input(0),
     };
     is_possible(shape).then_some(shape)
 }
@@ -248,6 +333,14 @@ impl Op {
             Self::Attention(a) => {
                 format!("attention {}×{}{}", a.heads, a.head_width, if a.is_causal { " causal" } else { "" })
             }
+            Self::CrossAttention(a) => format!("cross_attention {}×{}", a.heads, a.head_width),
+            Self::PaddedAttention(a) => format!("padded_attention {}×{}", a.heads, a.head_width),
+            Self::CachedAttention { attention: a, layer } => {
+                format!("cached_attention {layer} {}×{}", a.heads, a.head_width)
+            }
+            Self::ImageAttention { attention: a, layer } => {
+                format!("image_attention {layer} {}×{}", a.heads, a.head_width)
+            }
             Self::MeanPool => "mean_pool".to_owned(),
             Self::Gate { activation } => followed("gate", activation),
             Self::Add => "add".to_owned(),
@@ -256,8 +349,13 @@ impl Op {
             Self::Positions { grid, class_row, resample, .. } => {
                 format!("positions {}×{}{} {resample:?}", grid.0, grid.1, if *class_row { "+1" } else { "" })
             }
+            Self::TextPositions { rows, .. } => format!("text_positions {rows}"),
+            Self::Queries { count, width, .. } => format!("queries {count}×{width}"),
+            Self::AppendToken { .. } => "append_token".to_owned(),
+            Self::Trim { front, back } => format!("trim {front} {back}"),
             Self::ClassToken { .. } => "class_token".to_owned(),
             Self::TakeFirst => "take first".to_owned(),
+            Self::TakeLast => "take last".to_owned(),
             Self::TakeEndOfText => "take end of text".to_owned(),
         }
     }

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use mobileclip_arch::{
-    Activation, Attention, Conv, Linear, Names, Ops, Positions, Shape, Take, Tower, Variant, Weights,
+    Activation, Attention, Coca, Conv, Linear, Names, Ops, Part, Positions, Seen, Shape, StepOps, Take,
+    Tower, Variant, Weights,
 };
 
 use crate::fuse::fuse;
@@ -21,19 +22,53 @@ impl Graph {
 
     /// The program as it stands, nothing fused.
     pub fn trace_unfused(variant: &Variant, tower: Tower, weights: &dyn Weights, taps: &[&str]) -> Self {
-        let trace = Trace {
-            weights,
-            names: Names::default(),
-            input: variant.input(tower),
-            wanted: taps,
-            nodes: RefCell::default(),
-            shapes: RefCell::default(),
-            taps: RefCell::default(),
-        };
-        let input = trace.push(Op::Input, &[], Vec::new());
-        let output = variant.encode(tower, &trace, &input);
-        Self { tower, nodes: trace.nodes.into_inner(), output, taps: trace.taps.into_inner() }
+        let program = |trace: &Trace, input: &NodeId| variant.encode(tower, trace, input);
+        record(tower, variant.input(tower), weights, taps, program)
     }
+
+    /// A captioner's image tower with what the decoder reads of an image: two taps for each of its layers, keys and values.
+    pub fn trace_memory(coca: &Coca, weights: &dyn Weights) -> Self {
+        let scopes: Vec<String> = (0..coca.captioner().decoder.layers)
+            .flat_map(|layer| {
+                ["keys", "values"].map(|part| format!("text_decoder.cross_attn.{layer}.{part}"))
+            })
+            .collect();
+        let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+        let program = |trace: &Trace, pixels: &NodeId| {
+            let image = coca.image(trace, pixels);
+            coca.memory(trace, &image.tokens);
+            image.features
+        };
+        let input = coca.variant().input(Tower::Image);
+        fuse(record(Tower::Image, input, weights, &scopes, program), weights)
+    }
+
+    /// A captioner's next step: ids that continue texts → logits of what follows each. Its input is the text tower's.
+    pub fn trace_step(coca: &Coca, weights: &dyn Weights) -> Self {
+        let program = |trace: &Trace, ids: &NodeId| coca.decode_step(trace, ids);
+        fuse(record(Tower::Text, Shape::tokens(1, 1), weights, &[], program), weights)
+    }
+}
+
+fn record(
+    tower: Tower,
+    input: Shape,
+    weights: &dyn Weights,
+    wanted: &[&str],
+    program: impl FnOnce(&Trace, &NodeId) -> NodeId,
+) -> Graph {
+    let trace = Trace {
+        weights,
+        names: Names::default(),
+        input,
+        wanted,
+        nodes: RefCell::default(),
+        shapes: RefCell::default(),
+        taps: RefCell::default(),
+    };
+    let input = trace.push(Op::Input, &[], Vec::new());
+    let output = program(&trace, &input);
+    Graph { tower, nodes: trace.nodes.into_inner(), output, taps: trace.taps.into_inner() }
 }
 
 struct Trace<'a> {
@@ -98,9 +133,9 @@ impl Ops for Trace<'_> {
         let name = self.names.of(linear.weight);
         let weight = match linear.transposed {
             true => Value::Transposed { name: name.clone(), rows: linear.inputs, columns: linear.outputs },
-            false => Value::Stored(name.clone()),
+            false => part(name.clone(), linear.weight_part),
         };
-        let bias = linear.bias.map(|bias| self.stored(bias, ""));
+        let bias = linear.bias.map(|bias| part(self.names.of(bias), linear.bias_part));
         let scope = name.strip_suffix(".weight").unwrap_or(&name).to_owned();
         self.push(Op::Conv { conv: linear.as_conv(), weight, bias, activation: None }, &[*x], vec![scope])
     }
@@ -153,6 +188,14 @@ impl Ops for Trace<'_> {
         self.push(Op::Attention(*attention), &[*qkv], vec![self.names.here()])
     }
 
+    fn cross_attention(&self, [q, k, v]: [&NodeId; 3], attention: &Attention, seen: Seen<NodeId>) -> NodeId {
+        let names = vec![self.names.here()];
+        match seen {
+            Seen::All => self.push(Op::CrossAttention(*attention), &[*q, *k, *v], names),
+            Seen::Padded(ids) => self.push(Op::PaddedAttention(*attention), &[*q, *k, *v, *ids], names),
+        }
+    }
+
     fn mean_pool(&self, x: &NodeId) -> NodeId {
         self.push(Op::MeanPool, &[*x], vec![self.names.here()])
     }
@@ -183,10 +226,47 @@ impl Ops for Trace<'_> {
         self.push(Op::ClassToken { token: self.stored(name, "") }, &[*x], vec![self.names.of(name)])
     }
 
+    fn append_token(&self, name: &str, x: &NodeId) -> NodeId {
+        self.push(Op::AppendToken { token: self.stored(name, "") }, &[*x], vec![self.names.of(name)])
+    }
+
+    fn queries(&self, name: &str, _like: &NodeId, count: usize, width: usize) -> NodeId {
+        let op = Op::Queries { table: self.stored(name, ""), count, width };
+        self.push(op, &[], vec![self.names.of(name)])
+    }
+
+    fn trim(&self, x: &NodeId, front: usize, back: usize) -> NodeId {
+        self.push(Op::Trim { front, back }, &[*x], Vec::new())
+    }
+
     fn take(&self, x: &NodeId, which: Take<NodeId>) -> NodeId {
         match which {
             Take::First => self.push(Op::TakeFirst, &[*x], Vec::new()),
+            Take::Last => self.push(Op::TakeLast, &[*x], Vec::new()),
             Take::EndOfText(ids) => self.push(Op::TakeEndOfText, &[*x, *ids], Vec::new()),
         }
+    }
+}
+
+impl StepOps for Trace<'_> {
+    fn positions_in_text(&self, name: &str, x: &NodeId, positions: &Positions) -> NodeId {
+        let op = Op::TextPositions { table: self.stored(name, ""), rows: positions.grid.1 };
+        self.push(op, &[*x], vec![self.names.of(name)])
+    }
+
+    fn cached_attention(&self, qkv: &NodeId, layer: usize, attention: &Attention) -> NodeId {
+        let op = Op::CachedAttention { attention: *attention, layer };
+        self.push(op, &[*qkv], vec![self.names.here()])
+    }
+
+    fn image_attention(&self, q: &NodeId, layer: usize, attention: &Attention) -> NodeId {
+        self.push(Op::ImageAttention { attention: *attention, layer }, &[*q], vec![self.names.here()])
+    }
+}
+
+fn part(name: String, part: Part) -> Value {
+    match part {
+        Part::WHOLE => Value::Stored(name),
+        part => Value::Part { name, part },
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use mobileclip_arch::{Conv, Weights};
+use mobileclip_arch::{Conv, Part, Weights};
 use serde::{Deserialize, Serialize};
 
 /// A constant.
@@ -22,6 +22,13 @@ pub enum Value {
         rows: usize,
         /// Columns as stored.
         columns: usize,
+    },
+    /// One of the equal parts of a tensor that are stacked along its rows.
+    Part {
+        /// Its name.
+        name: String,
+        /// Which.
+        part: Part,
     },
     /// Numbers that folding made.
     Literal(Vec<f64>),
@@ -55,6 +62,10 @@ impl Value {
         match self {
             Self::Stored(name) => weights.f64(name),
             Self::Transposed { name, rows, columns } => transpose(&weights.f64(name), *rows, *columns),
+            Self::Part { name, part } => {
+                let values = weights.f64(name);
+                values[part.range(values.len())].to_vec()
+            }
             Self::Literal(values) => values.clone(),
             Self::ScaledRows(of, scale) => {
                 let mut values = of.f64(weights);
@@ -87,6 +98,10 @@ impl Value {
             Self::Transposed { name, rows, columns } => {
                 Cow::Owned(transpose(&weights.f32(name), *rows, *columns))
             }
+            Self::Part { name, part } => match weights.f32(name) {
+                Cow::Borrowed(values) => Cow::Borrowed(&values[part.range(values.len())]),
+                Cow::Owned(values) => Cow::Owned(values[part.range(values.len())].to_vec()),
+            },
             _ => Cow::Owned(self.f64(weights).iter().map(|&v| v as f32).collect()),
         }
     }

@@ -31,6 +31,8 @@ pub struct Inspection {
     pub image_parameters: u64,
     /// Learnt parameters of the text tower in this form.
     pub text_parameters: u64,
+    /// Learnt parameters of the decoder of captions; 0 if it writes none.
+    pub decoder_parameters: u64,
     /// GFLOP (2 · multiply-adds of convolutions and matrix products) of the fused image tower, at the trained size.
     pub image_gflop: f64,
     /// GFLOP of the text tower, at the full context.
@@ -113,6 +115,7 @@ impl Inspection {
             logit_scale: model.logit_scale(),
             image_parameters: manifest.parameters(counted, Some(Tower::Image)),
             text_parameters: manifest.parameters(counted, Some(Tower::Text)),
+            decoder_parameters: manifest.decoder_parameters(),
             image_gflop: 2e-9 * manifest.image_multiply_adds as f64,
             text_gflop: 2e-9 * manifest.text_multiply_adds as f64,
             preprocess: PreprocessFacts {
@@ -124,9 +127,10 @@ impl Inspection {
                 from,
             },
             context: variant.text.context,
-            token_rule: match variant.text.blocks.causal {
-                true => "causal: read up to the end mark",
-                false => "not causal: always padded to the full context, and the padding counts",
+            token_rule: match (variant.reads_padding(), &variant.captioner) {
+                (false, _) => "causal: read up to the end mark",
+                (true, Some(_)) => "a class token behind the row reads it, and the first padding",
+                (true, None) => "not causal: always padded to the full context, and the padding counts",
             },
             problems,
         })

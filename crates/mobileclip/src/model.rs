@@ -264,10 +264,10 @@ impl Model {
     /// If an id is not in the vocabulary, the row does not have the context's length, or the weights are damaged.
     pub fn token_features(&self, ids: &[u32]) -> Result<Vec<f32>> {
         let context = self.variant.text.context;
-        let ids = match self.variant.text.blocks.causal {
-            true => ids.get(..=end_of_text(ids)).unwrap_or(ids),
-            false if ids.len() == context => ids,
-            false => return Err(Error::TokenRow { found: ids.len(), expected: context }),
+        let ids = match self.variant.reads_padding() {
+            false => ids.get(..=end_of_text(ids)).unwrap_or(ids),
+            true if ids.len() == context => ids,
+            true => return Err(Error::TokenRow { found: ids.len(), expected: context }),
         };
         self.finite(Which::Text, self.tower(Which::Text)?.run(Input::Ids(ids))?)
     }

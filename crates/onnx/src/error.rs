@@ -21,6 +21,12 @@ pub enum Error {
         /// Columns of pixels, or tokens.
         width: usize,
     },
+    /// A captioner's tower.
+    #[error("the towers of a captioner are not written as ONNX models ({what})")]
+    Captioner {
+        /// An operation that only captioners have.
+        what: String,
+    },
     /// A damaged weight.
     #[error("`{name}` has the value {value} at {index}")]
     NotFinite {

@@ -44,7 +44,7 @@ pub(crate) fn translate<'g>(graph: &'g Graph, settings: &Settings) -> Result<Bui
         Translation { builder: Builder::new(opset), graph, made: Vec::new(), end_of_text: None };
     let output = translation.output(&shapes);
     for (id, node) in graph.nodes.iter().enumerate() {
-        let made = translation.node(id, node, &shapes, settings);
+        let made = translation.node(id, node, &shapes, settings)?;
         translation.made.push(made);
     }
     translation.finish(settings, output);
@@ -151,7 +151,7 @@ impl<'g> Translation<'g> {
         if tokens { self.tokens(id) } else { self.map(id) }
     }
 
-    fn node(&mut self, id: NodeId, node: &'g Node, shapes: &[Shape], settings: &Settings) -> Made {
+    fn node(&mut self, id: NodeId, node: &'g Node, shapes: &[Shape], settings: &Settings) -> Result<Made> {
         let place = place_of(node, id);
         let shape = shapes[id];
         let first = node.inputs.first().copied().unwrap_or_default();
@@ -159,7 +159,7 @@ impl<'g> Translation<'g> {
         let as_map = |name| Made { shape, map: Some(name), tokens: None };
         let as_tokens = |name| Made { shape, map: None, tokens: Some(name) };
         let alike = |name| if is_tokens { as_tokens(name) } else { as_map(name) };
-        match &node.op {
+        Ok(match &node.op {
             Op::Input => self.input(settings, shape),
             Op::Conv { conv, weight, bias, activation } => {
                 // On tokens a linear layer is a matrix product; all other convolutions need a map.
@@ -262,7 +262,16 @@ impl<'g> Translation<'g> {
                     vec![Attribute::int("batch_dims", 1)],
                 ))
             }
-        }
+            Op::CrossAttention(_)
+            | Op::PaddedAttention(_)
+            | Op::CachedAttention { .. }
+            | Op::ImageAttention { .. }
+            | Op::TextPositions { .. }
+            | Op::Queries { .. }
+            | Op::AppendToken { .. }
+            | Op::Trim { .. }
+            | Op::TakeLast => return Err(Error::Captioner { what: node.op.word() }),
+        })
     }
 
     fn conv(

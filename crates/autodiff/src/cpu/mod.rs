@@ -12,6 +12,7 @@ mod attention;
 mod channels;
 mod convolution;
 mod depthwise;
+mod look;
 mod parallel;
 mod pooling;
 mod product;
@@ -19,7 +20,7 @@ mod tokens;
 
 use std::sync::Arc;
 
-use mobileclip_arch::{Activation, Attention, Shape};
+use mobileclip_arch::{Activation, Attention, Seen, Shape};
 use mobileclip_kernels::{self as kernels, Isa, Map, MapMut, MapRef, Pool};
 
 use crate::device::{Device, Matrix, Moments};
@@ -260,6 +261,20 @@ impl Device for Cpu {
         self.attend_gradient(qkv, attention, dy)
     }
 
+    fn look(&self, qkv: [&CpuTensor; 3], attention: &Attention, seen: Seen<[u32]>) -> CpuTensor {
+        self.look(qkv, attention, seen)
+    }
+
+    fn look_gradient(
+        &self,
+        qkv: [&CpuTensor; 3],
+        attention: &Attention,
+        seen: Seen<[u32]>,
+        dy: &CpuTensor,
+    ) -> [CpuTensor; 3] {
+        self.look_gradient(qkv, attention, seen, dy)
+    }
+
     fn mean_pool(&self, x: &CpuTensor) -> CpuTensor {
         self.mean_pool(x)
     }
@@ -298,6 +313,14 @@ impl Device for Cpu {
 
     fn prepend_gradient(&self, shape: Shape, dy: &CpuTensor, dtoken: &mut [f32]) -> CpuTensor {
         self.prepend_gradient(shape, dy, dtoken)
+    }
+
+    fn select(&self, x: &CpuTensor, places: &[usize]) -> CpuTensor {
+        self.select(x, places)
+    }
+
+    fn select_gradient(&self, shape: Shape, places: &[usize], dy: &CpuTensor) -> CpuTensor {
+        self.select_gradient(shape, places, dy)
     }
 
     fn take(&self, x: &CpuTensor, places: &[usize]) -> CpuTensor {

@@ -86,6 +86,28 @@ impl Cpu {
         out
     }
 
+    pub(super) fn select(&self, x: &CpuTensor, places: &[usize]) -> CpuTensor {
+        let pixels = x.shape.pixels();
+        let mut out = self.new_tensor(x.batch, Shape::tokens(x.shape.channels, places.len()));
+        self.sample_pieces(&mut out, |sample, _, mut out| {
+            for (to, from) in places.iter().enumerate() {
+                copy_pixel(x.view(), sample * pixels + from, &mut out, to);
+            }
+        });
+        out
+    }
+
+    pub(super) fn select_gradient(&self, shape: Shape, places: &[usize], dy: &CpuTensor) -> CpuTensor {
+        let mut out = self.new_tensor(dy.batch, shape);
+        self.sample_pieces(&mut out, |sample, _, mut out| {
+            kernels::blend(self.isa, None, None, None, out.reborrow());
+            for (from, to) in places.iter().enumerate() {
+                copy_pixel(dy.view(), sample * places.len() + from, &mut out, *to);
+            }
+        });
+        out
+    }
+
     pub(super) fn take(&self, x: &CpuTensor, places: &[usize]) -> CpuTensor {
         let pixels = x.shape.pixels();
         let mut out = self.new_tensor(x.batch, Shape::new(x.shape.channels, 1, 1));

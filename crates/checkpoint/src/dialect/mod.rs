@@ -44,7 +44,11 @@ impl Canonical {
         let dialect = detect(file.names());
         let renamer = match dialect {
             Dialect::Mobileclip => Renamer::new(tables::MOBILECLIP, tables::MOBILECLIP_PARTS, file.names()),
-            Dialect::OpenClip if file.names().any(|n| n.starts_with("visual.trunk.")) => {
+            Dialect::OpenClip
+                if file
+                    .names()
+                    .any(|name| tables::HAVE_TEXT_APART.iter().any(|part| name.starts_with(part))) =>
+            {
                 Renamer::new(tables::TEXT_APART, &[], file.names())
             }
             Dialect::OpenClip => Renamer::new(tables::TEXT_AT_THE_TOP, &[], file.names()),

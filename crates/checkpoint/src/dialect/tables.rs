@@ -18,6 +18,9 @@ const fn transposed(from: &'static str, to: &'static str) -> Rule {
 /// Numbers that OpenAI's state dicts carry beside the weights; open_clip drops them too.
 pub(super) const IGNORED: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
 
+/// Names that only models with a separate text tower have: those over timm's image towers, and captioners.
+pub(super) const HAVE_TEXT_APART: [&str; 2] = ["visual.trunk.", "text_decoder."];
+
 /// Models with a separate text tower (`CustomTextCLIP`): text names at the top, as the plain CLIP class has them, move.
 pub(super) const TEXT_APART: &[Rule] = &[
     same("positional_embedding", "text.positional_embedding"),

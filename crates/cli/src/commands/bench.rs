@@ -123,7 +123,7 @@ fn steps(model: &Model, bytes: &[u8], photo: &image::RgbImage, runs: usize) -> a
         Ok(model.tower(which)?.multiply_adds(height, width).map(|n| 2e-9 * n as f64))
     };
     let text_length =
-        if model.variant().text.blocks.causal { model.tokenizer().encode(TEXT).len() } else { ids.len() };
+        if model.variant().reads_padding() { ids.len() } else { model.tokenizer().encode(TEXT).len() };
     let whole = || -> mobileclip::Result<f32> {
         let photo = image::decode(bytes, model.decode_options())?;
         Ok(model.logit(&model.encode_image(&photo)?, &model.encode_text(TEXT)?))

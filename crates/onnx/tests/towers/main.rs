@@ -310,3 +310,14 @@ fn what_cannot_be_written_is_an_error() {
     let error = write(&image, &weights, &Settings { size: (0, 0), ..Settings::default() }, &path);
     assert!(matches!(error, Err(Error::InputSize { tower: Tower::Image, .. })));
 }
+
+#[test]
+fn a_captioner_is_refused() {
+    let variant = toy("toy_coca");
+    for tower in [Tower::Image, Tower::Text] {
+        let (graph, weights) = graph(&variant, tower);
+        let path = tempfile::tempdir().unwrap().path().join("tower.onnx");
+        let error = write(&graph, &weights, &usual(&variant, tower), &path).unwrap_err();
+        assert!(matches!(error, Error::Captioner { .. }), "{error}");
+    }
+}

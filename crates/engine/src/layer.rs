@@ -77,7 +77,7 @@ impl Layer {
                     (Some(_), precision) => {
                         Self::Gemm(PackedGemm::pack_as(precision, isa, n, k, &weight, bias.as_deref()))
                     }
-                    (None, _) => pack_conv(graph, node, conv, &weight, bias.as_deref(), isa)?,
+                    (None, _) => pack_conv(graph, node, conv, &weight, bias.as_deref(), isa, precision)?,
                 }
             }
             Op::LayerNorm { weight, bias, eps } => {
@@ -160,6 +160,7 @@ fn pack_conv(
     weight: &[f32],
     bias: Option<&[f32]>,
     isa: Isa,
+    precision: Precision,
 ) -> Result<Layer, EngineError> {
     let kernel = [conv.kernel.0, conv.kernel.1];
     if conv.groups > 1 {
@@ -179,7 +180,7 @@ fn pack_conv(
     let shape = ConvShape { inputs, outputs, kernel, stride, padding };
     Ok(Layer::Conv(match reads_pixels(graph, node) {
         true => PackedConv::pack_planar(isa, shape, weight, bias),
-        false => PackedConv::pack_blocked(isa, shape, weight, bias),
+        false => PackedConv::pack_blocked_as(precision, isa, shape, weight, bias),
     }))
 }
 

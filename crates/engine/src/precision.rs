@@ -2,7 +2,7 @@
 
 use mobileclip_arch::{Conv, Shape};
 use mobileclip_graph::{Graph, NodeId, Op};
-use mobileclip_kernels::{PackedGemm, Precision};
+use mobileclip_kernels::{LANES, PackedGemm, Precision};
 
 /// Residuals of a transformer block.
 const BLOCK: usize = 2;
@@ -22,9 +22,8 @@ pub(crate) fn precisions(graph: &Graph, shapes: &[Shape], wanted: Precision) -> 
                 Op::Attention(_) if wanted != Precision::F32 && !is_early => return Precision::Bf16,
                 _ => return Precision::F32,
             };
-            // Windows are gathered in f32, and depthwise convolutions are no products of matrices.
-            if !conv.is_pointwise() || conv.groups > 1 || matches!(graph.nodes[node.inputs[0]].op, Op::Input)
-            {
+            // The kernel for windows of an image is f32, and depthwise convolutions are no products of matrices.
+            if conv.groups > 1 || matches!(graph.nodes[node.inputs[0]].op, Op::Input) {
                 return Precision::F32;
             }
             products += 1;
@@ -39,7 +38,7 @@ pub(crate) fn precisions(graph: &Graph, shapes: &[Shape], wanted: Precision) -> 
 }
 
 /// Whether a product's error in int8 is one among many. It is not where the product is all that later nodes see of earlier
-/// ones (stems, downsamplings), nor in gates and heads, which see one pixel and cost next to nothing.
+/// ones (stems, downsamplings, patches), nor in gates and heads, which see one pixel and cost next to nothing.
 fn stands_int8(graph: &Graph, id: NodeId, conv: &Conv, shape: Shape) -> bool {
     let passed = |(later, node): (NodeId, &mobileclip_graph::Node)| {
         // Ids say only which token is taken.
@@ -47,7 +46,10 @@ fn stands_int8(graph: &Graph, id: NodeId, conv: &Conv, shape: Shape) -> bool {
         later > id && inputs.iter().any(|&earlier| earlier < id)
     };
     let is_passed_by = graph.nodes[id].inputs.len() == 2 || graph.nodes.iter().enumerate().any(passed);
-    is_passed_by && shape.pixels() > 1 && conv.inputs <= PackedGemm::LARGEST_INT8_K
+    // Where windows are gathered, their channels fill whole vectors.
+    let (rows, columns) = conv.kernel;
+    let summed = conv.inputs.next_multiple_of(LANES).saturating_mul(rows.saturating_mul(columns));
+    is_passed_by && shape.pixels() > 1 && summed <= PackedGemm::LARGEST_INT8_K
 }
 
 #[cfg(test)]

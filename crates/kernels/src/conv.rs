@@ -7,7 +7,7 @@
 use crate::activation::Activation;
 use crate::gemm::rows::Windows;
 use crate::gemm::{PackedGemm, Residual};
-use crate::isa::Isa;
+use crate::isa::{Isa, Precision};
 use crate::map::{Map, MapMut, MapRef};
 use crate::simd::LANES;
 
@@ -75,6 +75,20 @@ impl PackedConv {
     /// # Panics
     /// As [`PackedConv::pack_planar`].
     pub fn pack_blocked(isa: Isa, shape: ConvShape, weights: &[f32], bias: Option<&[f32]>) -> PackedConv {
+        PackedConv::pack_blocked_as(Precision::F32, isa, shape, weights, bias)
+    }
+
+    /// The same for blocked maps and products of some precision.
+    ///
+    /// # Panics
+    /// As [`PackedConv::pack_planar`] and [`PackedGemm::pack_as`].
+    pub fn pack_blocked_as(
+        precision: Precision,
+        isa: Isa,
+        shape: ConvShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+    ) -> PackedConv {
         check(&shape, weights);
         let taps = shape.kernel[0] * shape.kernel[1];
         let lanes = shape.inputs.div_ceil(LANES) * LANES;
@@ -87,7 +101,7 @@ impl PackedConv {
                 }
             }
         }
-        let gemm = PackedGemm::pack(isa, shape.outputs, taps * lanes, &ordered, bias);
+        let gemm = PackedGemm::pack_as(precision, isa, shape.outputs, taps * lanes, &ordered, bias);
         PackedConv { shape, planar: false, gemm }
     }
 
@@ -98,7 +112,8 @@ impl PackedConv {
 
     /// f32 of scratch for gathering so many output pixels at a time. More pixels read the weights less often.
     pub fn scratch_len(&self, pixels: usize) -> usize {
-        Map::tokens(self.gemm.k(), pixels.max(1)).len()
+        let pixels = pixels.max(1);
+        Map::tokens(self.gemm.k(), pixels).len() + self.gemm.sums_len(pixels)
     }
 
     /// Computes the output's pixels from `first_pixel` (row by row) on, as many as `out` has, all channels.
@@ -151,7 +166,7 @@ impl PackedConv {
             let (part, after) = rest.split_at_pixel(n);
             rest = after;
             let map = Map::tokens(self.gemm.k(), n);
-            let windows = &mut scratch[..map.len()];
+            let (windows, operand) = scratch.split_at_mut(map.len());
             for i in 0..n {
                 let (y, x) = ((pixel + i) / out_width, (pixel + i) % out_width);
                 match input {
@@ -162,7 +177,9 @@ impl PackedConv {
                 }
             }
             let windows = MapRef::new(map, windows);
-            self.gemm.run(windows, &[], 0..self.gemm.panels(), activation, Residual::None, part);
+            let operand = &mut operand[..self.gemm.sums_len(n)];
+            self.gemm.sums(windows, 0..self.gemm.sums_chunks(n), operand);
+            self.gemm.run(windows, operand, 0..self.gemm.panels(), activation, Residual::None, part);
             pixel += n;
         }
     }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use mobileclip_kernels::{Activation, ConvInput, ConvShape, Map, MapMut, MapRef, PackedConv};
+use mobileclip_kernels::{Activation, ConvInput, ConvShape, Isa, Map, MapMut, MapRef, PackedConv, Precision};
 use support::*;
 
 fn check(shape: ConvShape, [height, width]: [usize; 2]) {
@@ -64,6 +64,22 @@ fn check(shape: ConvShape, [height, width]: [usize; 2]) {
             same_bits(&planar(to, outputs, &out), &relu, &what);
         }
     });
+    // Narrow numbers: as near as their bits, and the same bits however windows are gathered.
+    for isa in Isa::with_each_extension() {
+        for (precision, unit) in [(Precision::Bf16, 2f64.powi(-8)), (Precision::Int8, 2f64.powi(-5))] {
+            let conv = PackedConv::pack_blocked_as(precision, isa, shape, &weights, Some(&bias));
+            let what = format!("{isa:?} {precision} {shape:?} on {height} x {width}");
+            let run = |pixels: usize| {
+                let (mut out, mut scratch) = (marked(to), vec![f32::NAN; conv.scratch_len(pixels)]);
+                let (input, y) = (ConvInput::Blocked(MapRef::new(from, &maps)), MapMut::new(to, &mut out));
+                conv.run(input, 0, Activation::None, y, &mut scratch);
+                planar(to, outputs, &out)
+            };
+            let whole = run(8);
+            close(&whole, &exact, |i| unit * mass[i].max(k as f64 / 4.0), &what);
+            same_bits(&run(1), &whole, &what);
+        }
+    }
 }
 
 #[test]

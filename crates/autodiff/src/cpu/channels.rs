@@ -1,6 +1,5 @@
 //! BatchNorm, scales, sums of maps, LayerNorm.
 
-use mobileclip_arch::Shape;
 use mobileclip_kernels::{self as kernels, Centered, LANES, LayerNorm, Term, Tiles};
 
 use super::parallel::Tile;
@@ -180,15 +179,6 @@ impl Cpu {
         add_to(dweight, &sums[0]);
         add_to(dbias, &sums[1]);
         out
-    }
-
-    /// One sample from planar numbers.
-    pub(super) fn pack(&self, values: &[f32], shape: Shape, mut out: kernels::MapMut<'_>) {
-        for sample in values.chunks_exact(shape.elements().max(1)) {
-            let (now, rest) = out.split_at_pixel(shape.pixels());
-            kernels::pack_planar(sample, shape.channels, now);
-            out = rest;
-        }
     }
 }
 

@@ -70,11 +70,11 @@ pub(crate) fn chains(graph: &Graph, layers: &[Layer], shapes: &[Shape]) -> Vec<C
 /// Nearly equal tiles, of whole rows if `has_rows`.
 fn tiles(layers: &[Layer], shape: Shape, shapes: &[Shape], has_rows: bool) -> Vec<usize> {
     let outputs: usize = shapes.iter().map(|shape| shape.channels.next_multiple_of(LANES)).sum();
-    let sums = layers.iter().map(|layer| match layer {
-        Layer::Gemm(gemm) => gemm.sums_len(TILE_PIXELS.start) / TILE_PIXELS.start,
+    let operand = layers.iter().map(|layer| match layer {
+        Layer::Gemm(gemm) => gemm.operand_len(TILE_PIXELS.start) / TILE_PIXELS.start,
         _ => 0,
     });
-    let values = outputs + sums.max().unwrap_or(0);
+    let values = outputs + operand.max().unwrap_or(0);
     let wanted = (TILE_VALUES / values.max(1)).clamp(TILE_PIXELS.start, TILE_PIXELS.end);
     let width = shape.width.max(1);
     let step = match has_rows {

@@ -35,8 +35,8 @@ pub(crate) struct Plan {
     slot_lens: Vec<usize>,
     /// f32 of scratch that a thread needs.
     pub scratch: usize,
-    /// f32 of activation sums that threads share.
-    sums: usize,
+    /// f32 of a product's operand that threads share.
+    operand: usize,
 }
 
 /// What all threads do before any of them goes on.
@@ -57,9 +57,9 @@ pub(crate) struct Split {
 }
 
 impl Split {
-    /// Where the sums of each pixel range start, and where the last ends.
-    pub(crate) fn sums_bounds(&self, gemm: &PackedGemm) -> Vec<usize> {
-        let lens = self.pixels.windows(2).map(|range| gemm.sums_len(range[1] - range[0]));
+    /// Where the operand of each pixel range starts, and where the last ends.
+    pub(crate) fn operand_bounds(&self, gemm: &PackedGemm) -> Vec<usize> {
+        let lens = self.pixels.windows(2).map(|range| gemm.operand_len(range[1] - range[0]));
         std::iter::once(0)
             .chain(lens.scan(0, |end, len| {
                 *end += len;
@@ -69,10 +69,10 @@ impl Split {
     }
 }
 
-/// Sums for a Winograd product whose tiles several threads share.
-fn shared_sums(layer: &Layer, split: &Split) -> usize {
+/// f32 of the operand of a product whose tiles several threads share.
+fn shared_operand(layer: &Layer, split: &Split) -> usize {
     match layer {
-        Layer::Gemm(gemm) => split.sums_bounds(gemm).last().copied().unwrap_or(0),
+        Layer::Gemm(gemm) => split.operand_bounds(gemm).last().copied().unwrap_or(0),
         _ => 0,
     }
 }
@@ -83,8 +83,8 @@ pub(crate) struct Arena {
     pub slots: Vec<Buffer>,
     /// One piece for each thread.
     pub scratch: Buffer,
-    /// Shared by all threads: a Winograd product's sums, where several threads work on one tile.
-    pub sums: Buffer,
+    /// Shared by all threads: a product's operand, where several threads work on one tile.
+    pub operand: Buffer,
 }
 
 impl Plan {
@@ -111,13 +111,13 @@ impl Plan {
             Step::Chain(chain) => chain_scratch(layers, &maps, &slots, chain),
         });
         let scratch = scratch.max().unwrap_or(0);
-        let sums = steps.iter().map(|step| match step {
-            Step::Node(id) => shared_sums(&layers[*id], &splits[*id]),
+        let operand = steps.iter().map(|step| match step {
+            Step::Node(id) => shared_operand(&layers[*id], &splits[*id]),
             Step::Chain(_) => 0,
         });
-        let sums = sums.max().unwrap_or(0);
+        let operand = operand.max().unwrap_or(0);
         let rows = layers.iter().zip(&shapes).filter(|(layer, _)| matches!(layer, Layer::Positions(_)));
-        let lens = slot_lens.iter().copied().chain(rows.map(|(_, shape)| shape.elements())).chain([sums]);
+        let lens = slot_lens.iter().copied().chain(rows.map(|(_, shape)| shape.elements())).chain([operand]);
         let len: u128 = lens.map(|len| len as u128).sum();
         if len + scratch as u128 * threads as u128 > LARGEST_ARENA {
             return None;
@@ -130,7 +130,19 @@ impl Plan {
             _ => None,
         });
         let positions = positions.collect();
-        Some(Self { height, width, maps, steps, slots, splits, positions, slot_lens, scratch, sums, shapes })
+        Some(Self {
+            height,
+            width,
+            maps,
+            steps,
+            slots,
+            splits,
+            positions,
+            slot_lens,
+            scratch,
+            operand,
+            shapes,
+        })
     }
 
     /// Zeroed, and so are the borders, which nothing writes afterwards.
@@ -138,7 +150,7 @@ impl Plan {
         Arena {
             slots: self.slot_lens.iter().map(|&len| Buffer::zeroed(len)).collect(),
             scratch: Buffer::zeroed(self.scratch * threads),
-            sums: Buffer::zeroed(self.sums),
+            operand: Buffer::zeroed(self.operand),
         }
     }
 }
@@ -303,19 +315,19 @@ fn split_gemm(gemm: &PackedGemm, tiles: Vec<usize>, wanted: usize) -> Split {
     Split { blocks, panels, pixels: tiles }
 }
 
-/// f32 of what stays within a tile, and of the sums of one product after another.
+/// f32 of what stays within a tile, and of the operand of one product after another.
 fn chain_scratch(layers: &[Layer], maps: &[Map], slots: &[Option<usize>], chain: &Chain) -> usize {
     let pixels = chain.tiles.windows(2).map(|tile| tile[1] - tile[0]).max().unwrap_or(0);
     let locals = chain.nodes.clone().filter(|&id| slots[id].is_none());
     let locals: usize = locals.map(|id| maps[id].blocks * LANES * pixels).sum();
     let lens = chain.tiles.windows(2).map(|tile| tile[1] - tile[0]);
-    let sums = lens.flat_map(|pixels| {
+    let operand = lens.flat_map(|pixels| {
         layers[chain.nodes.clone()].iter().map(move |layer| match layer {
-            Layer::Gemm(gemm) => gemm.sums_len(pixels),
+            Layer::Gemm(gemm) => gemm.operand_len(pixels),
             _ => 0,
         })
     });
-    locals + sums.max().unwrap_or(0)
+    locals + operand.max().unwrap_or(0)
 }
 
 fn scratch(graph: &Graph, layers: &[Layer], maps: &[Map], isa: Isa, id: NodeId) -> usize {

@@ -42,8 +42,8 @@ impl Run<'_, '_> {
                 // Out of the arena while it is written, so that inputs can be read from it.
                 let mut buffer = std::mem::take(&mut arena.slots[slot]);
                 let out = MapMut::new(self.plan.maps[*id], &mut buffer);
-                let Arena { slots, scratch, sums } = arena;
-                self.compute(*id, slots, scratch, sums, out);
+                let Arena { slots, scratch, operand } = arena;
+                self.compute(*id, slots, scratch, operand, out);
                 arena.slots[slot] = buffer;
                 add_time(times, *id, start, 1);
             }
@@ -116,18 +116,18 @@ impl Run<'_, '_> {
         first_pixel: usize,
         slots: &[Buffer],
         input: impl Fn(NodeId) -> Option<MapRef<'s>>,
-        sums: &mut [f32],
+        operand: &mut [f32],
         out: MapMut,
     ) {
         let node = &self.graph.nodes[id];
         let Some(x) = input(node.inputs[0]) else { return };
         match (&self.layers[id], &node.op) {
             (Layer::Gemm(gemm), Op::Conv { activation: act, .. }) => {
-                let sums = &mut sums[..gemm.sums_len(out.pixels())];
-                gemm.sums(x, 0..gemm.sums_chunks(x.pixels()), sums);
+                let operand = &mut operand[..gemm.operand_len(out.pixels())];
+                gemm.make_operand(x, 0..gemm.operand_chunks(x.pixels()), operand);
                 let residual = node.inputs.get(1).and_then(|&id| input(id));
                 let residual = residual.map_or(Residual::None, Residual::Map);
-                gemm.run(x, sums, 0..gemm.panels(), activation(*act), residual, out);
+                gemm.run(x, operand, 0..gemm.panels(), activation(*act), residual, out);
             }
             (Layer::Norm(norm), _) => norm.run(x, out),
             (Layer::Depthwise(conv), Op::Conv { activation: act, .. }) => {
@@ -139,7 +139,14 @@ impl Run<'_, '_> {
         }
     }
 
-    fn compute(&self, id: NodeId, slots: &[Buffer], scratch: &mut [f32], sums: &mut [f32], mut out: MapMut) {
+    fn compute(
+        &self,
+        id: NodeId,
+        slots: &[Buffer],
+        scratch: &mut [f32],
+        operand: &mut [f32],
+        mut out: MapMut,
+    ) {
         let node = &self.graph.nodes[id];
         let split = &self.plan.splits[id];
         let view = |i: usize| self.whole(node.inputs[i], slots);
@@ -148,7 +155,7 @@ impl Run<'_, '_> {
             (Layer::Gemm(gemm), Op::Conv { activation: act, .. }) => {
                 let residual = (node.inputs.len() == 2).then(|| view(1));
                 let product = Product { gemm, split, x: view(0), residual, activation: activation(*act) };
-                self.product(&product, sums, out);
+                self.product(&product, operand, out);
             }
             (Layer::Conv(conv), Op::Conv { activation: act, .. }) => {
                 let act = activation(*act);
@@ -352,41 +359,41 @@ impl Run<'_, '_> {
     }
 
     /// A product whose tiles of pixels are too few for the threads: groups of panels of each tile.
-    fn product(&self, product: &Product, sums: &mut [f32], out: MapMut) {
+    fn product(&self, product: &Product, operand: &mut [f32], out: MapMut) {
         let Product { gemm, split, .. } = product;
         let tiles = Tiles::new(out, &split.blocks, &split.pixels);
         let (groups, columns) = tiles.grid();
-        let starts = split.sums_bounds(gemm);
+        let starts = split.operand_bounds(gemm);
         if starts[columns] > 0 {
-            let mut rest = &mut sums[..starts[columns]];
+            let mut rest = &mut operand[..starts[columns]];
             // Chunks that are made together: no more than can be claimed.
-            let together = |pixels: usize| gemm.sums_chunks(pixels).div_ceil(MAX_TILES).max(1);
+            let together = |pixels: usize| gemm.operand_chunks(pixels).div_ceil(MAX_TILES).max(1);
             let parts: Vec<(MapRef, Chunks)> = split
                 .pixels
                 .windows(2)
                 .map(|tile| {
                     let pixels = tile[1] - tile[0];
-                    let (part, more) = std::mem::take(&mut rest).split_at_mut(gemm.sums_len(pixels));
+                    let (part, more) = std::mem::take(&mut rest).split_at_mut(gemm.operand_len(pixels));
                     rest = more;
-                    let chunks = Chunks::new(part, gemm.sums_chunk(pixels) * together(pixels));
+                    let chunks = Chunks::new(part, gemm.operand_chunk(pixels) * together(pixels));
                     (product.x.with_pixels(tile[0]..tile[1]), chunks)
                 })
                 .collect();
-            let claims = |x: &MapRef| gemm.sums_chunks(x.pixels()).div_ceil(together(x.pixels()));
+            let claims = |x: &MapRef| gemm.operand_chunks(x.pixels()).div_ceil(together(x.pixels()));
             let most = parts.iter().map(|(x, _)| claims(x)).max().unwrap_or(0);
             self.tasks((columns, most), &mut [], |task, _| {
                 let ((x, chunks), i) = (&parts[task / most], task % most);
                 if i < claims(x) {
                     let each = together(x.pixels());
-                    let last = gemm.sums_chunks(x.pixels()).min((i + 1) * each);
-                    gemm.sums(*x, i * each..last, chunks.claim(i));
+                    let last = gemm.operand_chunks(x.pixels()).min((i + 1) * each);
+                    gemm.make_operand(*x, i * each..last, chunks.claim(i));
                 }
             });
         }
-        let sums = &*sums;
+        let operand = &*operand;
         self.tasks((groups, columns), &mut [], |task, _| {
             let (i, j) = (task / columns, task % columns);
-            product.run(&sums[starts[j]..starts[j + 1]], i, j, tiles.claim(i, j));
+            product.run(&operand[starts[j]..starts[j + 1]], i, j, tiles.claim(i, j));
         });
     }
 
@@ -423,14 +430,14 @@ struct Product<'a> {
 
 impl Product<'_> {
     /// The panels of group `i` for the pixels of tile `j`.
-    fn run(&self, sums: &[f32], i: usize, j: usize, out: MapMut) {
+    fn run(&self, operand: &[f32], i: usize, j: usize, out: MapMut) {
         let Split { blocks, panels, pixels } = self.split;
         let pixels = pixels[j]..pixels[j + 1];
         let residual = self.residual.map_or(Residual::None, |map| {
             Residual::Map(map.with_pixels(pixels.clone()).with_blocks(blocks[i]..blocks[i + 1]))
         });
         let panels = panels[i]..panels[i + 1];
-        self.gemm.run(self.x.with_pixels(pixels), sums, panels, self.activation, residual, out);
+        self.gemm.run(self.x.with_pixels(pixels), operand, panels, self.activation, residual, out);
     }
 }
 

@@ -82,15 +82,15 @@ impl Bench {
             let (from, to) = (Map::tokens(k, pixels), Map::tokens(n, pixels));
             let (input, mut out) = (buffer(from), buffer(to));
             let x = MapRef::new(from, &input);
-            let mut sums = Buffer::zeroed(gemm.sums_len(pixels));
+            let mut operand = Buffer::zeroed(gemm.operand_len(pixels));
             let name = format!(
                 "gemm {name} {pixels}x{k}x{n} {activation:?}{} {kind}",
                 if residual { " +res" } else { "" }
             );
             self.line(&name, 2.0 * (pixels * k * n) as f64, || {
-                gemm.sums(x, 0..gemm.sums_chunks(pixels), &mut sums);
+                gemm.make_operand(x, 0..gemm.operand_chunks(pixels), &mut operand);
                 let residual = if residual { Residual::InPlace } else { Residual::None };
-                gemm.run(x, &sums, 0..gemm.panels(), activation, residual, MapMut::new(to, &mut out));
+                gemm.run(x, &operand, 0..gemm.panels(), activation, residual, MapMut::new(to, &mut out));
             });
         }
     }

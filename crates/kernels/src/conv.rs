@@ -113,7 +113,7 @@ impl PackedConv {
     /// f32 of scratch for gathering so many output pixels at a time. More pixels read the weights less often.
     pub fn scratch_len(&self, pixels: usize) -> usize {
         let pixels = pixels.max(1);
-        Map::tokens(self.gemm.k(), pixels).len() + self.gemm.sums_len(pixels)
+        Map::tokens(self.gemm.k(), pixels).len() + self.gemm.operand_len(pixels)
     }
 
     /// Computes the output's pixels from `first_pixel` (row by row) on, as many as `out` has, all channels.
@@ -177,8 +177,8 @@ impl PackedConv {
                 }
             }
             let windows = MapRef::new(map, windows);
-            let operand = &mut operand[..self.gemm.sums_len(n)];
-            self.gemm.sums(windows, 0..self.gemm.sums_chunks(n), operand);
+            let operand = &mut operand[..self.gemm.operand_len(n)];
+            self.gemm.make_operand(windows, 0..self.gemm.operand_chunks(n), operand);
             self.gemm.run(windows, operand, 0..self.gemm.panels(), activation, Residual::None, part);
             pixel += n;
         }

@@ -128,7 +128,8 @@ impl PackedGemm {
         panels.pack(isa, Source { n, k, weights, is_transposed: true }, bias)
     }
 
-    /// Packs for products of some precision. Each call on narrow numbers needs them, see [`PackedGemm::sums`].
+    /// Packs for products of some precision. But for f32, each call needs the input as narrow numbers, see
+    /// [`PackedGemm::make_operand`].
     ///
     /// # Panics
     /// As [`PackedGemm::pack`], and if sums of `k` products of bytes could overflow, see [`PackedGemm::LARGEST_INT8_K`].
@@ -158,8 +159,8 @@ impl PackedGemm {
     /// about 1.5 times as large.
     ///
     /// Rows of a call are combined in pairs (p, p + ceil(pixels / 2)): calls must not span samples, and their pixel ranges
-    /// must be the same whatever the number of threads, else bits differ. Inputs have no border. Each call needs the sums
-    /// of its input, see [`PackedGemm::sums`].
+    /// must be the same whatever the number of threads, else bits differ. Inputs have no border. Each call needs an
+    /// operand made of its input, see [`PackedGemm::make_operand`].
     ///
     /// # Panics
     /// As [`PackedGemm::pack`].
@@ -203,7 +204,7 @@ impl PackedGemm {
     /// Multiplies, for all pixels of the views.
     ///
     /// * `input`: blocks ceil(k / 16); lanes beyond k are multiplied by zero, so they must be finite.
-    /// * `sums`: from [`PackedGemm::sums`] for this very input; empty if packed by [`PackedGemm::pack`].
+    /// * `operand`: from [`PackedGemm::make_operand`] for this very input; empty if packed by [`PackedGemm::pack`].
     /// * `out`: the blocks of `panels`; channels beyond n become `activation(0)` (+ residual).
     ///
     /// # Panics
@@ -211,7 +212,7 @@ impl PackedGemm {
     pub fn run(
         &self,
         input: MapRef<'_>,
-        sums: &[f32],
+        operand: &[f32],
         panels: Range<usize>,
         activation: Activation,
         residual: Residual<'_>,
@@ -222,7 +223,7 @@ impl PackedGemm {
         assert_eq!(input.blocks(), self.k.div_ceil(LANES), "blocks of the input");
         assert_eq!(out.blocks(), self.bounds[panels.end] - first_block, "blocks of the output");
         assert_eq!(input.pixels(), out.pixels(), "pixels");
-        assert_eq!(sums.len(), self.sums_len(input.pixels()), "length of the operand");
+        assert_eq!(operand.len(), self.operand_len(input.pixels()), "length of the operand");
         if let Residual::Map(r) = residual {
             assert_eq!((r.blocks(), r.pixels()), (out.blocks(), out.pixels()), "shape of the residual");
         }
@@ -242,16 +243,16 @@ impl PackedGemm {
             };
             match panel.form {
                 Form::Plain => tile::plain::<Single>(&job, panel.width, input, out.reborrow()),
-                Form::Winograd => winograd::panel(&job, panel.width, input, sums, out.reborrow()),
+                Form::Winograd => winograd::panel(&job, panel.width, input, operand, out.reborrow()),
                 Form::Bf16 => {
                     let pairs = Map::tokens(k_blocks.div_ceil(Pairs::NUMBERS) * LANES, input.pixels());
-                    tile::plain::<Pairs>(&job, panel.width, MapRef::new(pairs, sums), out.reborrow());
+                    tile::plain::<Pairs>(&job, panel.width, MapRef::new(pairs, operand), out.reborrow());
                 }
                 Form::Bytes => {
                     let (scales, of_weights) = self.scales.split_at(self.bias.len());
                     let at = panel.block * LANES;
                     let scales = WeightScales { scales: &scales[at..], sums: &of_weights[at..] };
-                    bytes::panel(&job, panel.width, scales, sums, out.reborrow());
+                    bytes::panel(&job, panel.width, scales, operand, out.reborrow());
                 }
             }
         }

@@ -50,9 +50,9 @@ impl Case {
         let x = MapRef::new(from, &input);
         let to = Map::tokens(self.n, self.pixels);
         let mut out = marked(to);
-        let sums = sums(gemm, x);
+        let operand = operand(gemm, x);
         let y = MapMut::new(to, &mut out);
-        gemm.run(x, &sums, 0..gemm.panels(), activation, Residual::None, y);
+        gemm.run(x, &operand, 0..gemm.panels(), activation, Residual::None, y);
         planar(to, self.n, &out)
     }
 
@@ -67,14 +67,14 @@ impl Case {
     }
 }
 
-fn sums(gemm: &PackedGemm, x: MapRef<'_>) -> Vec<f32> {
-    let mut sums = vec![f32::NAN; gemm.sums_len(x.pixels())];
-    let chunk = gemm.sums_chunk(x.pixels());
+fn operand(gemm: &PackedGemm, x: MapRef<'_>) -> Vec<f32> {
+    let mut operand = vec![f32::NAN; gemm.operand_len(x.pixels())];
+    let chunk = gemm.operand_chunk(x.pixels());
     // One chunk at a time, last first: their order does not matter.
-    for i in (0..gemm.sums_chunks(x.pixels())).rev() {
-        gemm.sums(x, i..i + 1, &mut sums[i * chunk..(i + 1) * chunk]);
+    for i in (0..gemm.operand_chunks(x.pixels())).rev() {
+        gemm.make_operand(x, i..i + 1, &mut operand[i * chunk..(i + 1) * chunk]);
     }
-    sums
+    operand
 }
 
 const SIZES: [usize; 6] = [1, 15, 16, 17, 48, 97];
@@ -173,23 +173,23 @@ fn borders_and_residuals() {
                     let to = plain.with_border(border_out, border_out);
                     let input = blocked(from, k, &case.input);
                     let x = MapRef::new(from, &input);
-                    let sums = sums(&gemm, x);
+                    let operand = operand(&gemm, x);
 
                     let mut out = marked(to);
                     let y = MapMut::new(to, &mut out);
-                    gemm.run(x, &sums, 0..gemm.panels(), activation, Residual::None, y);
+                    gemm.run(x, &operand, 0..gemm.panels(), activation, Residual::None, y);
                     same_bits(&planar(to, n, &out), &bare, "no residual");
 
                     let mut out = marked(to);
                     let residual = plain.with_border(border_residual, border_residual);
                     let r = blocked(residual, n, &added);
                     let r = Residual::Map(MapRef::new(residual, &r));
-                    gemm.run(x, &sums, 0..gemm.panels(), activation, r, MapMut::new(to, &mut out));
+                    gemm.run(x, &operand, 0..gemm.panels(), activation, r, MapMut::new(to, &mut out));
                     same_bits(&planar(to, n, &out), &expected, "residual");
 
                     let mut out = blocked(to, n, &added);
                     let y = MapMut::new(to, &mut out);
-                    gemm.run(x, &sums, 0..gemm.panels(), activation, Residual::InPlace, y);
+                    gemm.run(x, &operand, 0..gemm.panels(), activation, Residual::InPlace, y);
                     let inner = MapRef::new(to, &out);
                     for p in 0..pixels {
                         for c in 0..n {
@@ -214,19 +214,19 @@ fn division_does_not_change_bits() {
             let from = Map::tokens(case.k, case.pixels);
             let input = blocked(from, case.k, &case.input);
             let x = MapRef::new(from, &input);
-            let sums = sums(&gemm, x);
+            let operand = operand(&gemm, x);
             let to = Map::tokens(case.n, case.pixels);
             let mut out = marked(to);
             let cuts: &[usize] = if winograd { &[0, 61] } else { &[0, 1, 9, 10, 40, 61] };
             let tiles = Tiles::new(MapMut::new(to, &mut out), gemm.panel_bounds(), cuts);
             std::thread::scope(|scope| {
                 for panel in 0..gemm.panels() {
-                    let (tiles, gemm, sums) = (&tiles, &gemm, &sums);
+                    let (tiles, gemm, operand) = (&tiles, &gemm, &operand);
                     scope.spawn(move || {
                         for (j, cut) in cuts.windows(2).enumerate() {
                             let part = x.with_pixels(cut[0]..cut[1]);
                             let y = tiles.claim(panel, j);
-                            gemm.run(part, sums, panel..panel + 1, Activation::Gelu, Residual::None, y);
+                            gemm.run(part, operand, panel..panel + 1, Activation::Gelu, Residual::None, y);
                         }
                     });
                 }

@@ -111,10 +111,10 @@ impl Case {
 
 /// One chunk at a time, last first: their order does not matter.
 fn operand(gemm: &PackedGemm, x: MapRef<'_>) -> Vec<f32> {
-    let mut operand = vec![f32::NAN; gemm.sums_len(x.pixels())];
-    let chunk = gemm.sums_chunk(x.pixels());
-    for i in (0..gemm.sums_chunks(x.pixels())).rev() {
-        gemm.sums(x, i..i + 1, &mut operand[i * chunk..(i + 1) * chunk]);
+    let mut operand = vec![f32::NAN; gemm.operand_len(x.pixels())];
+    let chunk = gemm.operand_chunk(x.pixels());
+    for i in (0..gemm.operand_chunks(x.pixels())).rev() {
+        gemm.make_operand(x, i..i + 1, &mut operand[i * chunk..(i + 1) * chunk]);
     }
     operand
 }

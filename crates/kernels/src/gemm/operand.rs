@@ -20,9 +20,9 @@ impl PackedGemm {
         self.operand == Operand::Sums
     }
 
-    /// Chunks of the operand for a call on so many pixels, each of [`PackedGemm::sums_chunk`] f32; 0 if the input itself is
+    /// Chunks of the operand for a call on so many pixels, each of [`PackedGemm::operand_chunk`] f32; 0 if the input itself is
     /// read.
-    pub fn sums_chunks(&self, pixels: usize) -> usize {
+    pub fn operand_chunks(&self, pixels: usize) -> usize {
         match self.operand {
             Operand::Input => 0,
             Operand::Sums | Operand::Bf16 => self.k.div_ceil(LANES).div_ceil(2),
@@ -31,7 +31,7 @@ impl PackedGemm {
     }
 
     /// f32 of a chunk of the operand for a call on so many pixels.
-    pub fn sums_chunk(&self, pixels: usize) -> usize {
+    pub fn operand_chunk(&self, pixels: usize) -> usize {
         match self.operand {
             Operand::Input => 0,
             Operand::Sums => winograd::sums_chunk(pixels),
@@ -41,19 +41,19 @@ impl PackedGemm {
     }
 
     /// f32 of the whole operand for a call on so many pixels.
-    pub fn sums_len(&self, pixels: usize) -> usize {
-        self.sums_chunks(pixels) * self.sums_chunk(pixels)
+    pub fn operand_len(&self, pixels: usize) -> usize {
+        self.operand_chunks(pixels) * self.operand_chunk(pixels)
     }
 
     /// Makes some chunks of the operand from an input, all of whose pixels the call on it will have.
     ///
     /// # Panics
     /// If lengths do not fit, or the input has a border and the products are Winograd's.
-    pub fn sums(&self, input: MapRef<'_>, chunks: Range<usize>, out: &mut [f32]) {
+    pub fn make_operand(&self, input: MapRef<'_>, chunks: Range<usize>, out: &mut [f32]) {
         let pixels = input.pixels();
-        assert!(chunks.start <= chunks.end && chunks.end <= self.sums_chunks(pixels), "chunks {chunks:?}");
+        assert!(chunks.start <= chunks.end && chunks.end <= self.operand_chunks(pixels), "chunks {chunks:?}");
         assert_eq!(input.blocks(), self.k.div_ceil(LANES), "blocks of the input");
-        let chunk = self.sums_chunk(pixels);
+        let chunk = self.operand_chunk(pixels);
         assert_eq!(out.len(), chunks.len() * chunk, "length of the operand");
         if out.is_empty() {
             return;

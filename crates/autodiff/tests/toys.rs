@@ -2,6 +2,7 @@
 
 use mobileclip_arch::{Array, Dialect, Form, Manifest, Reference, Role, Tower, Variant, Weights};
 use mobileclip_autodiff::{BatchNormMode, Cpu, Gradients, Parameters, Random, Train, TrainOptions};
+use mobileclip_kernels::Isa;
 use mobileclip_testing::compare::assert_close;
 use mobileclip_testing::formula::{self, Formula};
 use mobileclip_testing::golden;
@@ -82,13 +83,13 @@ fn toys_give_the_features_of_the_reference() {
             let inputs = inputs(tower, &golden);
             let expected = reference(&variant, golden.size, &inputs, &parameters);
             let width = variant.embed_dim;
-            for threads in [1, 2] {
-                let cpu = Cpu::new(threads);
+            for isa in Isa::available() {
+                let cpu = Cpu::with_isa(2, isa);
                 let train = Train::new(&cpu, &parameters, RUNNING);
                 let features = train.rows(&run(&variant, golden.size, &inputs, &train));
                 for (got, expected) in features.chunks(width).zip(expected.chunks(width)) {
                     let got: Vec<f64> = got.iter().map(|v| f64::from(*v)).collect();
-                    assert_close(&format!("{name} {tower:?}"), &got, expected, TOLERANCE);
+                    assert_close(&format!("{name} {tower:?} {}", isa.name()), &got, expected, TOLERANCE);
                 }
             }
         }
@@ -129,7 +130,8 @@ fn gradients_are_slopes() {
         let golden = golden::model(&format!("toy/{name}"));
         let manifest = Manifest::of(&variant);
         let parameters = Parameters::new(&manifest, &Formula::of(&manifest));
-        let cpu = Cpu::new(2);
+        let sets = Isa::available();
+        let cpu = Cpu::with_isa(2, sets[turn % sets.len()]);
         for tower in [Tower::Image, Tower::Text] {
             let inputs = match inputs(tower, &golden) {
                 Inputs::Images(images) => Inputs::Images(images[..1].to_vec()),

@@ -106,7 +106,7 @@ impl Cpu {
         self.each(batch, 0, |sample, _| {
             of_sample(&rows, attention, &seen, batch, sample).forward(chunks.claim(sample));
         });
-        self.from_rows(batch, shape, &mixed)
+        self.tensor_of_rows(batch, shape, &mixed)
     }
 
     pub(super) fn look_gradient(
@@ -130,10 +130,10 @@ impl Cpu {
                 of.backward(part(&dy, batch, sample), given);
             });
         }
-        std::array::from_fn(|i| self.from_rows(batch, qkv[i].shape, &given[i]))
+        std::array::from_fn(|i| self.tensor_of_rows(batch, qkv[i].shape, &given[i]))
     }
 
-    fn from_rows(&self, batch: usize, shape: Shape, rows: &[f32]) -> CpuTensor {
+    fn tensor_of_rows(&self, batch: usize, shape: Shape, rows: &[f32]) -> CpuTensor {
         let mut out = self.new_tensor(batch, shape);
         kernels::pack_rows(rows, shape.channels, out.view_mut());
         out

@@ -7,6 +7,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod reduced;
+#[cfg(target_arch = "x86_64")]
+mod reduced_avx2;
 mod scalar;
 
 /// An 8 x 8 block of coefficients or quantisation steps in natural (row-major) order.
@@ -46,15 +48,18 @@ pub fn idct_blocks_reduced(
         stride >= width && out.len() >= size.saturating_sub(1) * stride + width,
         "output rows too short for the blocks"
     );
-    let idct_block = match size {
-        1 => reduced::idct_block::<1>,
-        2 => reduced::idct_block::<2>,
-        4 => reduced::idct_block::<4>,
-        8 => return idct_blocks(coefs, quant, out, stride),
+    #[cfg(target_arch = "x86_64")]
+    if matches!(size, 2 | 4) && is_x86_feature_detected!("avx2") {
+        let idct_blocks = if size == 2 { reduced_avx2::idct_blocks_2 } else { reduced_avx2::idct_blocks_4 };
+        // SAFETY: AVX2 was detected.
+        return unsafe { idct_blocks(coefs, quant, out, stride) };
+    }
+    match size {
+        1 => reduced::idct_blocks::<1>(coefs, quant, out, stride),
+        2 => reduced::idct_blocks::<2>(coefs, quant, out, stride),
+        4 => reduced::idct_blocks::<4>(coefs, quant, out, stride),
+        8 => idct_blocks(coefs, quant, out, stride),
         other => panic!("no inverse DCT of {other} samples"),
-    };
-    for (i, block) in coefs.iter().enumerate() {
-        idct_block(block, quant, &mut out[size * i..], stride);
     }
 }
 

@@ -140,3 +140,41 @@ fn colour_rows_of_every_width() {
     }
     assert_eq!(ycc_pixel(76, 85, 255), [254, 0, 0]);
 }
+
+/// Whatever the numbers: sums wrap and saturate alike.
+#[test]
+fn reduced_idcts_equal_their_scalar_twins() {
+    let mut stream = Stream(7);
+    for round in 0..3000 {
+        let shift = round % 16;
+        let coefs: Vec<Block<i16>> = (0..3)
+            .map(|_| {
+                std::array::from_fn(|i| if i > round / 8 % 70 { 0 } else { stream.next() as i16 >> shift })
+            })
+            .collect();
+        let quant: Block<u16> = std::array::from_fn(|_| stream.next() as u16 >> (round % 13));
+        let whole = |size: usize| {
+            let mut out = vec![0; size * 3 * size];
+            idct_blocks_reduced(&coefs, &quant, size, &mut out, 3 * size);
+            out
+        };
+        let (mut two, mut four) = (vec![0; 2 * 6], vec![0; 4 * 12]);
+        reduced::idct_blocks::<2>(&coefs, &quant, &mut two, 6);
+        reduced::idct_blocks::<4>(&coefs, &quant, &mut four, 12);
+        assert_eq!((whole(2), whole(4)), (two, four), "round {round}");
+        let mut eight = vec![0; 8 * 24];
+        idct_blocks(&coefs, &quant, &mut eight, 24);
+        assert_eq!(whole(8), eight);
+    }
+}
+
+#[test]
+fn reduced_idcts_of_dc_are_flat() {
+    let mut block = [0; 64];
+    block[0] = 10;
+    for size in [1, 2, 4, 8] {
+        let mut out = vec![0; size * size];
+        idct_blocks_reduced(&[block], &[8; 64], size, &mut out, size);
+        assert_eq!(out, vec![128 + 10; size * size]);
+    }
+}

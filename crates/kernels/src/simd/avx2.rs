@@ -298,7 +298,7 @@ impl Simd for Avx2 {
         unsafe { run_avx2(kernel) }
     }
 
-    // 16 registers: 3 x 2 accumulators, and the halves of weights and broadcasts as wider numbers.
+    // 16 registers: 4 x 2 accumulators, and weights and broadcasts as wider numbers.
     const DOT_SHAPE: TileShape = TileShape { rows: 4, blocks: 1, segment: 4 };
 
     #[inline(always)]

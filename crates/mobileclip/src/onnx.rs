@@ -92,7 +92,7 @@ impl Model {
         let (variant, preprocess) = (&self.variant, &self.preprocess);
         let context = variant.text.context;
         let length = options.text_length.unwrap_or(context);
-        if which == Which::Text && !variant.text.blocks.causal && length != context {
+        if which == Which::Text && variant.reads_padding() && length != context {
             return Err(Error::TokenRow { found: length, expected: context });
         }
         let cfg = PreprocessCfg {

@@ -113,6 +113,8 @@ pub enum Command {
     Index(Index),
     /// Finds photos in an index by a sentence or by another photo
     Search(Search),
+    /// Measures how good a model is on local data: zero-shot classification, retrieval, linear probe
+    Eval(Box<Eval>),
     /// Tells what a model is, without running it
     Inspect(Inspect),
     /// Prints the token ids of texts, as JSON, one line a text
@@ -515,6 +517,109 @@ pub struct Bench {
     pub computing: Computing,
 }
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EvalTask {
+    /// What the set asks: classification by prompts, or retrieval
+    ZeroShot,
+    /// A linear classifier on the pictures' features
+    Probe,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip eval data/cifar10-test data/flickr8k-1k
+  mobileclip eval data/my-photos --limit 500             (a folder of pictures for each class)
+  mobileclip eval suite.toml --datacomp eval_results.jsonl
+  mobileclip eval data/cifar10-test --task probe --train data/cifar10-train --validation 0.1
+  mobileclip eval data/cifar10-test --out \"{dataset}_{model}_{task}.json\"
+  mobileclip eval --compare before.json after.json
+
+A set is a folder in CLIP_benchmark's webdataset layout (test/nshards.txt, test/0.tar, classnames.txt,
+zeroshot_classification_templates.txt, dataset_type.txt), a folder with shards, or one with a folder of
+pictures for each class. A suite is a TOML file of [[set]] tables: path, name, key, metric.
+
+Embeddings are kept in the cache (MOBILECLIP_CACHE, or the user's cache folder), so an interrupted run
+goes on and a second one takes seconds. Photos are not turned by their EXIF orientation: the
+benchmark does not turn them.
+
+The intervals are of 95 %: Wilson's where pictures count one by one, else a bootstrap over pictures.")]
+pub struct Eval {
+    /// Folders of evaluation sets, and suites (.toml)
+    #[arg(value_name = "DATA", required_unless_present = "compare", value_hint = ValueHint::AnyPath)]
+    pub data: Vec<PathBuf>,
+
+    /// What is measured
+    #[arg(long, value_enum, value_name = "TASK", default_value = "zero-shot")]
+    pub task: EvalTask,
+
+    /// Templates instead of the sets' own: a file with one in each line, {c} stands for the class; or JSON
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub templates: Option<PathBuf>,
+
+    /// At most so many pictures of each set, spread over it
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub limit: Option<usize>,
+
+    /// The split that is measured: a folder within a set's folder
+    #[arg(long, value_name = "NAME", default_value = "test")]
+    pub split: String,
+
+    /// Ranks that count as found, in retrieval
+    #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,5,10", value_parser = count)]
+    pub recall_k: Vec<usize>,
+
+    /// The probe's training set [default: the split `train` of DATA]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub train: Option<PathBuf>,
+
+    /// Training pictures of each class for the probe [default: all]
+    #[arg(long, value_name = "K", value_parser = count)]
+    pub shots: Option<usize>,
+
+    /// The share of training pictures on which the probe's weight decay is chosen; without, there is none
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub validation: Option<f64>,
+
+    /// The probe's passes over its training pictures
+    #[arg(long, value_name = "N", default_value = "10", value_parser = count)]
+    pub epochs: usize,
+
+    /// The probe's learning rate
+    #[arg(long, value_name = "RATE", default_value = "0.1", value_parser = rate)]
+    pub rate: f64,
+
+    /// The probe's seed
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub seed: u64,
+
+    /// Writes CLIP_benchmark's result file; with several sets the name must hold {dataset}; also {model}, {pretrained},
+    /// {language}, {task}
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<String>,
+
+    /// Appends a line for each set to a file of DataComp's form (eval_results.jsonl)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub datacomp: Option<PathBuf>,
+
+    /// Prints one JSON object a set
+    #[arg(long)]
+    pub json: bool,
+
+    /// Compares two result files (of either form) instead of measuring
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "data", value_hint = ValueHint::FilePath)]
+    pub compare: Vec<PathBuf>,
+
+    /// Computes all embeddings anew, and keeps none
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// GiB that unpacked shards may take in the cache
+    #[arg(long, value_name = "GIB", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub shard_cache: u32,
+}
+
 #[derive(Args, Debug)]
 pub struct Models {
     /// Prints one JSON object a model
@@ -549,6 +654,24 @@ fn count(text: &str) -> Result<usize, String> {
 fn image_size(text: &str) -> Result<(usize, usize), String> {
     let (height, width) = text.split_once('x').unwrap_or((text, text));
     Ok((count(height)?, count(width)?))
+}
+
+/// A share above 0 and below 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        Ok(_) => Err("must be above 0 and below 1".to_owned()),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// A learning rate.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
+        Ok(_) => Err("must be above 0".to_owned()),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Embed(args) => commands::embed::run(&global, &args),
         Command::Index(args) => commands::index::run(&global, &args),
         Command::Search(args) => commands::search::run(&global, &args),
+        Command::Eval(args) => commands::eval::run(&global, &args),
         Command::Inspect(args) => commands::inspect::run(&global, &args),
         Command::Tokens(args) => commands::tokens::run(&args),
         Command::Convert(args) => commands::convert::run(&global, &args),

@@ -69,6 +69,13 @@ pub fn load(global: &Global, decoding: Option<&Decoding>, computing: &Computing)
     Ok(model)
 }
 
+/// Loads the model that the global options name, with photos read as they were in training: not turned.
+pub fn load_as_trained(global: &Global) -> anyhow::Result<Model> {
+    let options = LoadOptions { decode: DecodeOptions::default(), ..load_options(global, None)? };
+    let path = locate(&global.model, global)?;
+    Model::open(&path, &options).map_err(mend_model)
+}
+
 /// Says so if the processor has no instructions for the precision that was asked for.
 pub fn note_emulation(model: &Model, global: &Global) {
     if !model.is_precision_native() {

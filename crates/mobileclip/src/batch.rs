@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mobileclip_image::decode_file;
+use mobileclip_image::{decode, decode_file};
 
 use crate::error::Result;
 use crate::model::Model;
@@ -13,6 +13,11 @@ impl Model {
         self.in_parallel(paths, |path| {
             self.image_features(&decode_file(path.as_ref(), self.decode_options())?)
         })
+    }
+
+    /// Decodes many picture files that are in memory and gives their features, not normalised: one on each thread.
+    pub fn features_of_pictures<B: AsRef<[u8]> + Sync>(&self, files: &[B]) -> Vec<Result<Vec<f32>>> {
+        self.in_parallel(files, |file| self.image_features(&decode(file.as_ref(), self.decode_options())?))
     }
 
     /// The features of many texts, not normalised: one text on each thread.

@@ -27,6 +27,17 @@ const EXTENSION: &str = "labels";
 
 type Key = [u8; KEY_BYTES];
 
+/// Where this user's caches are: `MOBILECLIP_CACHE`, else `mobileclip` in `XDG_CACHE_HOME`, `LOCALAPPDATA` or `~/.cache`; `None` if there is no
+/// such place.
+pub fn cache_folder() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("MOBILECLIP_CACHE").or_else(|| {
+        let caches = variable("XDG_CACHE_HOME").or_else(|| variable("LOCALAPPDATA"));
+        let caches = caches.or_else(|| variable("HOME").map(|home| home.join(".cache")))?;
+        Some(caches.join("mobileclip"))
+    })
+}
+
 /// A folder of label embeddings.
 ///
 /// ```no_run
@@ -48,16 +59,9 @@ impl LabelCache {
         Self { folder: folder.into() }
     }
 
-    /// The user's own: `MOBILECLIP_CACHE`, else `mobileclip` in `XDG_CACHE_HOME`, `LOCALAPPDATA` or `~/.cache`; `None` if
-    /// there is no such place.
+    /// The cache in the user's own [`cache_folder`]; `None` if there is no such place.
     pub fn of_user() -> Option<Self> {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let folder = variable("MOBILECLIP_CACHE").or_else(|| {
-            let caches = variable("XDG_CACHE_HOME").or_else(|| variable("LOCALAPPDATA"));
-            let caches = caches.or_else(|| variable("HOME").map(|home| home.join(".cache")))?;
-            Some(caches.join("mobileclip"))
-        })?;
-        Some(Self::new(folder))
+        cache_folder().map(Self::new)
     }
 
     /// As [`Labels::embed`], with the same numbers, but only what is not in the cache is computed, and then stored.

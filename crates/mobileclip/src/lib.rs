@@ -31,7 +31,7 @@ mod zero_shot;
 pub use deploy::{DeployOptions, write_deploy, write_deploy_with};
 pub use error::{Error, Result};
 pub use inspect::{Inspection, PreprocessFacts};
-pub use label_cache::LabelCache;
+pub use label_cache::{LabelCache, cache_folder};
 pub use mobileclip_arch::{Form, Manifest, Shape, Tower as Which, Variant, variant, variants};
 pub use mobileclip_checkpoint::{Checkpoint, FloatType, write_open_clip};
 pub use mobileclip_engine::{FeatureMap, Input, Precision, Tower};

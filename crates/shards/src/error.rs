@@ -108,6 +108,16 @@ impl Tally {
         }
     }
 
+    /// Counts what another counted.
+    pub fn extend(&mut self, other: &Tally) {
+        other
+            .counts
+            .iter()
+            .for_each(|(cause, count)| *self.counts.entry(cause.clone()).or_default() += count);
+        let room = Self::KEPT.saturating_sub(self.first.len());
+        self.first.extend(other.first.iter().take(room).cloned());
+    }
+
     /// How many there were.
     pub fn total(&self) -> usize {
         self.counts.values().sum()
@@ -142,6 +152,9 @@ mod tests {
         assert_eq!(tally.total(), 31);
         assert_eq!(tally.counts().collect::<Vec<_>>(), [("bad npz", 1), ("no txt", 30)]);
         assert_eq!(tally.first().len(), Tally::KEPT);
+        let mut twice = tally.clone();
+        twice.extend(&tally);
+        assert_eq!((twice.total(), twice.first()), (62, tally.first()));
         assert_eq!(tally.first()[1].to_string(), "0.tar: sample `1`: has no `txt`");
     }
 }

@@ -46,7 +46,9 @@ mod error;
 mod group;
 mod index;
 mod limits;
+mod matrix;
 mod name;
+mod npy;
 mod paths;
 mod reinforced;
 mod sample;
@@ -58,9 +60,10 @@ pub use cache::Cache;
 pub use dataset::Dataset;
 pub use error::{Error, Fault, Result, Tally};
 pub use limits::Limits;
+pub use matrix::Matrix;
 pub use paths::{expand, numbered};
 pub use reinforced::{
-    Augmentation, CaptionSet, Crop, Matrix, Operation, Reinforcement, ReinforcementSpec, Transform,
+    Augmentation, CaptionSet, Crop, Operation, Reinforcement, ReinforcementSpec, Transform,
 };
 pub use sample::{Member, Sample};
 pub use shard::Shard;

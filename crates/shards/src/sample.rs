@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mobileclip_image::{DecodeOptions, RgbImage};
 
 use crate::error::{Fault, Result};
+use crate::npy;
 
 /// Suffixes of pictures, in the order in which webdataset's users take the first that is there.
 const IMAGES: [&str; 4] = ["webp", "png", "jpg", "jpeg"];
@@ -106,6 +107,15 @@ impl Sample {
             let start: String = text.chars().take(40).collect();
             self.bad("cls", format!("a class's number must stand there, found {start:?}"))
         })
+    }
+
+    /// All numbers of a member that is one of NumPy's array files.
+    ///
+    /// # Errors
+    /// If there is none, or it is no array of numbers of at most two dimensions.
+    pub fn numbers(&self, suffix: &str) -> Result<Vec<f32>, Fault> {
+        let array = npy::read(self.require(suffix)?, npy::NUMBERS);
+        Ok(array.map_err(|reason| self.bad(suffix, reason))?.values().to_vec())
     }
 
     /// The contents of a member that must be text.

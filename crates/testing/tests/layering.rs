@@ -33,7 +33,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("mobileclip-shards", &["mobileclip-checkpoint", "mobileclip-image"]),
-    ("mobileclip-cli", &["mobileclip"]),
+    ("mobileclip-eval", &["mobileclip", "mobileclip-shards"]),
+    ("mobileclip-cli", &["mobileclip", "mobileclip-eval", "mobileclip-shards"]),
     ("mobileclip-testing", &["mobileclip-arch"]),
 ];
 

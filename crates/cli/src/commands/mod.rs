@@ -5,6 +5,7 @@ pub mod classify;
 pub mod convert;
 pub mod download;
 pub mod embed;
+pub mod eval;
 pub mod export;
 pub mod index;
 pub mod inspect;

@@ -4,6 +4,7 @@ mod classify;
 mod common;
 mod convert;
 mod embed;
+mod eval;
 mod export;
 mod hub;
 mod index;

@@ -7,9 +7,10 @@ use flate2::read::MultiGzDecoder;
 use mobileclip_checkpoint::TensorFile;
 use zip::ZipArchive;
 
-use super::{matrix::Matrix, npy};
 use crate::error::{Fault, Result};
 use crate::limits::Limits;
+use crate::matrix::Matrix;
+use crate::npy;
 use crate::sample::Sample;
 
 /// Arrays by name.
@@ -35,7 +36,7 @@ fn npz(bytes: &[u8], limits: &Limits) -> Result<Arrays, String> {
         let name = file.name().map_err(|error| error.to_string())?.into_owned();
         let Some(array) = name.strip_suffix(".npy") else { continue };
         let contents = bounded(file, &mut left).map_err(|reason| format!("`{name}`: {reason}"))?;
-        let matrix = npy::read(&contents).map_err(|reason| format!("`{name}`: {reason}"))?;
+        let matrix = npy::read(&contents, npy::FLOATS).map_err(|reason| format!("`{name}`: {reason}"))?;
         arrays.insert(array.to_owned(), matrix);
     }
     Ok(arrays)

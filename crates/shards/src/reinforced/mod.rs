@@ -3,18 +3,16 @@
 
 mod arrays;
 mod augmentation;
-mod matrix;
-mod npy;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 pub use augmentation::{Augmentation, Crop, Operation, Transform};
-pub use matrix::Matrix;
 
 use crate::error::{Fault, Result};
 use crate::limits::Limits;
+use crate::matrix::Matrix;
 use crate::sample::Sample;
 
 /// How far a teacher's part of a row may be from length 1; bf16 moves it by 2e-3.

@@ -570,9 +570,13 @@ pub struct Eval {
     #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,5,10", value_parser = count)]
     pub recall_k: Vec<usize>,
 
-    /// The probe's training set [default: the split `train` of DATA]
+    /// The probe's training set [default: DATA itself, its split --train-split]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub train: Option<PathBuf>,
+
+    /// The split that the probe is trained on: a folder within its training set's folder
+    #[arg(long, value_name = "NAME", default_value = "train")]
+    pub train_split: String,
 
     /// Training pictures of each class for the probe [default: all]
     #[arg(long, value_name = "K", value_parser = count)]

@@ -17,7 +17,7 @@ const CHUNK: usize = 256;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Progress {
-    /// What is worked on: `pictures`, `texts`, or `steps` of a probe.
+    /// What is worked on: `pictures`, `texts`, or a probe's `passes` over its training pictures.
     pub what: &'static str,
     /// How many of them are done.
     pub done: usize,

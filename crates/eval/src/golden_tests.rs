@@ -162,7 +162,8 @@ fn probes_are_trained_step_by_step_as_the_benchmark_trains_them() {
         let validation = case.get("val").map(|_| rows("val"));
         let watch = &mut |_| ControlFlow::Continue(());
         if let Some(validation) = &validation {
-            let (_, trials) = probe::search_decay(&train, validation, &start, &options, watch).unwrap();
+            let (_, trials) =
+                probe::search_decay(&train, validation, &start, &options, &mut || Ok(())).unwrap();
             let expected = case["trials"].as_array().unwrap();
             assert_eq!(trials.len(), expected.len());
             for (trial, expected) in trials.iter().zip(expected) {

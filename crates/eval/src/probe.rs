@@ -14,6 +14,9 @@ const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 /// The weight decays that are tried: 10^-6 to 10^2, evenly in the logarithm.
 const DECAYS: usize = 97;
+/// Those tried first, and how far from the best the next three are.
+const FIRST_TRIALS: [usize; 7] = [0, 16, 32, 48, 64, 80, 96];
+const SPANS: [usize; 4] = [8, 4, 2, 1];
 
 /// How a probe is trained. The defaults are the benchmark's.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,8 +126,11 @@ impl AdamW {
     }
 }
 
+/// Is told of each pass over the rows.
+type Tick<'a> = &'a mut dyn FnMut() -> Result<()>;
+
 /// Trains a layer.
-pub(crate) fn train(rows: &Rows, start: &Linear, decay: f64, options: &ProbeOptions) -> Linear {
+fn train(rows: &Rows, start: &Linear, decay: f64, options: &ProbeOptions, tick: Tick<'_>) -> Result<Linear> {
     let width = rows.features.columns();
     let mut layer = start.clone();
     let mut of_weight = AdamW::new(layer.weight.len());
@@ -155,8 +161,9 @@ pub(crate) fn train(rows: &Rows, start: &Linear, decay: f64, options: &ProbeOpti
             of_weight.step(&mut layer.weight, &weight, rate, decay, step);
             of_bias.step(&mut layer.bias, &bias, rate, decay, step);
         }
+        tick()?;
     }
-    layer
+    Ok(layer)
 }
 
 /// The gradient of the mean cross-entropy by one row's logits.
@@ -198,26 +205,24 @@ pub(crate) fn search_decay(
     validation: &Rows,
     start: &Linear,
     options: &ProbeOptions,
-    watch: Watch<'_>,
+    tick: Tick<'_>,
 ) -> Result<(f64, Vec<Trial>)> {
     let decay = |i: usize| 10f64.powf(-6.0 + 8.0 * i as f64 / (DECAYS - 1) as f64);
     let mut trials = Vec::new();
-    let mut peak = |candidates: &[usize], watch: Watch<'_>| -> Result<usize> {
+    let mut peak = |candidates: &[usize]| -> Result<usize> {
         let mut best = (0, 0.0);
         for &i in candidates {
-            let acc1 = acc1(&train(train_rows, start, decay(i), options), validation);
+            let acc1 = acc1(&train(train_rows, start, decay(i), options, tick)?, validation);
             trials.push(Trial { decay: decay(i), acc1 });
             if acc1 > best.1 {
                 best = (i, acc1);
             }
-            // Seven, then three for each of four spans.
-            go_on(watch(Progress { what: "trials", done: trials.len(), total: 19, failed: 0 }))?;
         }
         Ok(best.0)
     };
-    let mut at = peak(&[0, 16, 32, 48, 64, 80, 96], watch)?;
-    for span in [8, 4, 2, 1] {
-        at = peak(&[at.saturating_sub(span), at, (at + span).min(DECAYS - 1)], watch)?;
+    let mut at = peak(&FIRST_TRIALS)?;
+    for span in SPANS {
+        at = peak(&[at.saturating_sub(span), at, (at + span).min(DECAYS - 1)])?;
     }
     Ok((decay(at), trials))
 }
@@ -231,15 +236,21 @@ pub(crate) fn probe(
     options: &ProbeOptions,
     watch: Watch<'_>,
 ) -> Result<(Linear, Vec<Metric>, Vec<usize>)> {
+    let trials = validation.map_or(0, |_| FIRST_TRIALS.len() + 3 * SPANS.len());
+    let (mut done, total) = (0, (trials + 1) * options.epochs);
+    let tick = &mut || {
+        done += 1;
+        go_on(watch(Progress { what: "passes", done, total, failed: 0 }))
+    };
     let (decay, last) = match validation {
         None => (0.0, train_rows.clone()),
         Some(validation) => {
-            let (decay, _) = search_decay(train_rows, validation, start, options, watch)?;
+            let (decay, _) = search_decay(train_rows, validation, start, options, tick)?;
             // The last training takes all rows; few shots stay few.
             (decay, if options.shots > 0 { train_rows.clone() } else { join(train_rows, validation) })
         }
     };
-    let layer = train(&last, start, decay, options);
+    let layer = train(&last, start, decay, options, tick)?;
     let (top1, ranks) = answers(&layer, test);
     let total = test.len();
     let hits = |k: usize| ranks.iter().filter(|&&rank| rank < k).count();

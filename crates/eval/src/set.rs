@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mobileclip::index::find_photos;
-use mobileclip_shards::{Cache, Dataset, Fault, Limits, Sample, Tally, expand, numbered};
+use mobileclip_shards::{Cache, Dataset, Fault, Limits, PICTURES, Sample, Tally, expand, numbered};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -239,9 +239,11 @@ impl EvalSet {
         let item = self.items.get(i).copied().unwrap_or(usize::MAX);
         match &self.source {
             Source::Shards(dataset) => {
+                let (shard, number) = dataset.locate(item).unwrap_or_default();
+                let shard = dataset.shards().get(shard);
                 let sample =
-                    dataset.sample(item).unwrap_or_else(|| Err(file_fault(&self.path, "no such sample")))?;
-                Ok(sample.picture()?.bytes.clone())
+                    shard.and_then(|shard| shard.select(number, |suffix| PICTURES.contains(&suffix)));
+                sample.unwrap_or_else(|| Err(file_fault(&self.path, "no such sample")))?.into_picture()
             }
             Source::Files(files) => {
                 let path = files.get(item).ok_or_else(|| file_fault(&self.path, "no such picture"))?;

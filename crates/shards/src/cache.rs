@@ -4,7 +4,7 @@
 //! appear by rename, so processes may share the folder; whatever is wrong with one, it is made again.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -61,22 +61,18 @@ impl Cache {
         Ok(Entry { base: self.folder.join(format!("{stem}-{digest}")) })
     }
 
-    /// The unpacked shard's file and its length, if it is there; then it counts as used now.
-    pub(crate) fn find_unpacked(&self, entry: &Entry) -> Option<(PathBuf, u64)> {
-        let path = entry.file(UNPACKED);
-        let file = File::options().write(true).open(&path).ok()?;
-        // A file whose time cannot be set is used all the same.
-        let _ = file.set_modified(SystemTime::now());
-        Some((path, file.metadata().ok()?.len()))
+    /// The unpacked shard's file, if it is there.
+    pub(crate) fn find_unpacked(&self, entry: &Entry) -> Option<File> {
+        File::open(entry.file(UNPACKED)).ok()
     }
 
-    /// Unpacks a shard. Also gives what was wrong with its packing, where what came before is kept.
+    /// Unpacks a shard; gives the copy, from its first byte, and what was wrong with the packing, where what came before is kept.
     pub(crate) fn unpack(
         &self,
         entry: &Entry,
         shard: &Path,
         opened: Opened,
-    ) -> Result<(PathBuf, u64, Option<io::Error>)> {
+    ) -> Result<(File, Option<io::Error>)> {
         let path = entry.file(UNPACKED);
         let io = |source| Error::Io { path: path.clone(), source };
         fs::create_dir_all(&self.folder).map_err(io)?;
@@ -99,8 +95,9 @@ impl Cache {
             file.write_all(buffer.get(..read).unwrap_or_default()).map_err(io)?;
         };
         self.make_room(bytes).map_err(io)?;
-        file.persist(&path).map_err(|error| io(error.error))?;
-        Ok((path, bytes, fault))
+        let mut file = file.persist(&path).map_err(|error| io(error.error))?;
+        file.rewind().map_err(io)?;
+        Ok((file, fault))
     }
 
     /// Removes the unpacked shards that were used longest ago, until so many bytes more are allowed.

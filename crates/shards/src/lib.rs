@@ -65,6 +65,6 @@ pub use paths::{expand, numbered};
 pub use reinforced::{
     Augmentation, CaptionSet, Crop, Operation, Reinforcement, ReinforcementSpec, Transform,
 };
-pub use sample::{Member, Sample};
+pub use sample::{Member, PICTURES, Sample};
 pub use shard::Shard;
 pub use stream::SampleStream;

@@ -9,7 +9,7 @@ use crate::error::{Fault, Result};
 use crate::npy;
 
 /// Suffixes of pictures, in the order in which webdataset's users take the first that is there.
-const IMAGES: [&str; 4] = ["webp", "png", "jpg", "jpeg"];
+pub const PICTURES: [&str; 4] = ["webp", "png", "jpg", "jpeg"];
 
 /// A member of a sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,17 @@ impl Sample {
     /// If there is none.
     pub fn picture(&self) -> Result<&Member, Fault> {
         let of = |suffix| self.members.iter().find(|member| member.suffix == suffix);
-        IMAGES.iter().find_map(|&suffix| of(suffix)).ok_or_else(|| self.missing("jpg, png or webp"))
+        PICTURES.iter().find_map(|&suffix| of(suffix)).ok_or_else(|| self.missing("jpg, png or webp"))
+    }
+
+    /// The picture's file, out of the sample.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn into_picture(self) -> Result<Vec<u8>, Fault> {
+        let suffix = self.picture()?.suffix.clone();
+        let picture = self.members.into_iter().find(|member| member.suffix == suffix);
+        Ok(picture.map(|member| member.bytes).unwrap_or_default())
     }
 
     /// The picture, decoded.
@@ -206,6 +216,7 @@ mod tests {
     fn the_first_kind_of_picture_counts() {
         let both = sample(&[("jpg", b"j"), ("png", b"p")]);
         assert_eq!(both.picture().unwrap().suffix, "png");
+        assert_eq!(both.clone().into_picture().unwrap(), b"p");
         let broken = both.decode(&DecodeOptions::default()).unwrap_err();
         assert_eq!(broken.cause(), "bad png");
         let none = sample(&[("txt", b"")]).picture().unwrap_err();

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::cache::{Cache, Entry};
 use crate::compression::{self, Compression};
@@ -47,11 +48,14 @@ impl Shard {
             (Compression::None, _) => (opened.file, opened.bytes, None, None),
             (_, None) => return Err(Error::NoCache { path: path.to_path_buf() }),
             (_, Some((cache, entry))) => {
-                let (unpacked, bytes, fault) = match cache.find_unpacked(entry) {
-                    Some((unpacked, bytes)) => (unpacked, bytes, None),
+                let (file, fault) = match cache.find_unpacked(entry) {
+                    Some(file) => (file, None),
                     None => cache.unpack(entry, path, opened)?,
                 };
-                let file = File::open(&unpacked).map_err(|source| Error::Io { path: unpacked, source })?;
+                // What is used now gives way last; a time that cannot be set is no reason to stop.
+                let _ = file.set_modified(SystemTime::now());
+                let bytes =
+                    file.metadata().map_err(|source| Error::Io { path: path.to_path_buf(), source })?.len();
                 let copy = Copy { cache: (*cache).clone(), entry: entry.clone(), bytes };
                 (BufReader::new(file), bytes, Some(copy), fault)
             }
@@ -140,23 +144,19 @@ impl Shard {
 
     /// The unpacked file. A set may have more shards than a process may have files open, so none is kept open.
     fn unpacked(&self) -> Result<File, String> {
-        let open = |path: &Path| File::open(path).map_err(|error| error.to_string());
-        let Some(copy) = &self.copy else { return open(&self.path) };
-        let found = copy.cache.find_unpacked(&copy.entry).map(|(path, _)| path);
-        let path = match found {
-            Some(path) => path,
-            None => self.unpack_again(copy)?,
-        };
-        open(&path)
+        let Some(copy) = &self.copy else { return File::open(&self.path).map_err(|error| error.to_string()) };
+        let found = copy.cache.find_unpacked(&copy.entry);
+        found.map_or_else(|| self.unpack_again(copy), Ok)
     }
 
-    fn unpack_again(&self, copy: &Copy) -> Result<PathBuf, String> {
+    fn unpack_again(&self, copy: &Copy) -> Result<File, String> {
         let unpack = || {
             let opened = compression::open(&self.path)?;
             copy.cache.unpack(&copy.entry, &self.path, opened)
         };
-        match unpack() {
-            Ok((path, bytes, _)) if bytes == copy.bytes => Ok(path),
+        let (file, _) = unpack().map_err(|error| error.to_string())?;
+        match file.metadata() {
+            Ok(metadata) if metadata.len() == copy.bytes => Ok(file),
             Ok(_) => Err("the shard has changed since it was opened".to_owned()),
             Err(error) => Err(error.to_string()),
         }

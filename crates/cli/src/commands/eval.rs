@@ -48,7 +48,7 @@ pub fn run(global: &Global, args: &Eval) -> anyhow::Result<Outcome> {
 
     let mut results = Results::lock();
     let mut main_metrics = Vec::new();
-    let mut failed = 0;
+    let (mut failed, mut incomplete) = (0, 0);
     for set in &sets {
         let found = match measure(&encoder, set, args, &options, global.quiet, &interrupt) {
             Ok(found) => found,
@@ -67,10 +67,11 @@ pub fn run(global: &Global, args: &Eval) -> anyhow::Result<Outcome> {
             }
         };
         complain_of(&found.faults, global.quiet);
-        failed += usize::from(found.faults.total() > 0);
+        incomplete += usize::from(found.faults.total() > 0);
         let main = set.metric.as_deref().unwrap_or(found.main_metric());
         if found.metric(main).is_none() {
-            note(global.quiet, format!("{}: has no `{main}`", set.path.display()));
+            complain(&format!("{}: has no `{main}` to count", set.path.display()));
+            failed += 1;
         }
         match args.json {
             true => print_json(&mut results, &found, global)?,
@@ -84,7 +85,10 @@ pub fn run(global: &Global, args: &Eval) -> anyhow::Result<Outcome> {
         print_average(&mut results, &main_metrics)?;
     }
     results.flush()?;
-    Ok(Outcome::of(failed, failed + main_metrics.iter().filter(|(_, value)| value.is_some()).count()))
+    Ok(match incomplete {
+        0 => Outcome::of(failed, sets.len()),
+        _ => Outcome::SomeFailed,
+    })
 }
 
 /// The sets of the arguments; suites are read.
@@ -144,7 +148,7 @@ fn measure(
     if args.task == EvalTask::ZeroShot {
         return zero_shot(encoder, &test, &args.recall_k, watch);
     }
-    let train_options = SetOptions { split: "train".to_owned(), limit: 0, ..options.clone() };
+    let train_options = SetOptions { split: args.train_split.clone(), limit: 0, ..options.clone() };
     let train = EvalSet::open(args.train.as_ref().unwrap_or(&set.path), &train_options)?;
     let probe = ProbeOptions {
         rate: args.rate,

@@ -112,6 +112,8 @@ fn a_probe_is_trained_and_tested() {
         "probe",
         "--train",
         &data,
+        "--train-split",
+        "test",
         "--validation",
         "0.2",
         "--epochs",

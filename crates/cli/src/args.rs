@@ -534,6 +534,7 @@ Examples:
   mobileclip eval suite.toml --datacomp eval_results.jsonl
   mobileclip eval data/cifar10-test --task probe --train data/cifar10-train --validation 0.1
   mobileclip eval data/cifar10-test --out \"{dataset}_{model}_{task}.json\"
+  mobileclip eval data/cifar10-test --precision f32,bf16,int8
   mobileclip eval --compare before.json after.json
 
 A set is a folder in CLIP_benchmark's webdataset layout (test/nshards.txt, test/0.tar, classnames.txt,
@@ -598,8 +599,12 @@ pub struct Eval {
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
 
-    /// Writes CLIP_benchmark's result file; with several sets the name must hold {dataset}; also {model}, {pretrained},
-    /// {language}, {task}
+    /// What numbers the towers multiply; with several, each is measured, and how often its first answer is that of the first
+    #[arg(long, value_enum, value_name = "TYPE,…", value_delimiter = ',', default_value = "f32")]
+    pub precision: Vec<Precision>,
+
+    /// Writes CLIP_benchmark's result file; with several sets the name must hold {dataset}, with several precisions {precision};
+    /// also {model}, {pretrained}, {language}, {task}
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: Option<String>,
 

@@ -70,10 +70,13 @@ pub fn load(global: &Global, decoding: Option<&Decoding>, computing: &Computing)
 }
 
 /// Loads the model that the global options name, with photos read as they were in training: not turned.
-pub fn load_as_trained(global: &Global) -> anyhow::Result<Model> {
-    let options = LoadOptions { decode: DecodeOptions::default(), ..load_options(global, None)? };
+pub fn load_as_trained(global: &Global, precision: Precision) -> anyhow::Result<Model> {
+    let decode = DecodeOptions::default();
+    let options = LoadOptions { decode, precision: precision.into(), ..load_options(global, None)? };
     let path = locate(&global.model, global)?;
-    Model::open(&path, &options).map_err(mend_model)
+    let model = Model::open(&path, &options).map_err(mend_model)?;
+    note_emulation(&model, global);
+    Ok(model)
 }
 
 /// Says so if the processor has no instructions for the precision that was asked for.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use mobileclip::{Model, cache_folder};
+use mobileclip::cache_folder;
 use mobileclip_eval::{
     Average, EmbeddingStore, Encoder, Error, EvalSet, Interval, Outcome as Found, ProbeOptions, Progress,
     Prompts, ResultLine, SetOptions, Suite, SuiteSet, append_line, benchmark_json, benchmark_name, compare,
@@ -28,6 +28,10 @@ const EMBEDDINGS_BYTES: u64 = 4 << 30;
 struct Line<'a> {
     #[serde(flatten)]
     file: serde_json::Value,
+    precision: &'a str,
+    /// The share of first answers that are those of the first precision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agreement: Option<f64>,
     pictures: usize,
     failed: BTreeMap<&'a str, usize>,
     confidence: BTreeMap<&'a str, Interval>,
@@ -40,55 +44,89 @@ pub fn run(global: &Global, args: &Eval) -> anyhow::Result<Outcome> {
     let sets = sets(args)?;
     check(args, &sets)?;
     let options = set_options(args)?;
-    let model = session::load_as_trained(global)?;
     let store = cache_folder().filter(|_| !args.no_cache);
     let store = store.map(|folder| EmbeddingStore::new(folder.join("embeddings"), EMBEDDINGS_BYTES));
-    let encoder = Encoder::new(&model, store.as_ref());
     let interrupt = Interrupt::watch()?;
 
     let mut results = Results::lock();
-    let mut main_metrics = Vec::new();
-    let (mut failed, mut incomplete) = (0, 0);
-    for set in &sets {
-        let found = match measure(&encoder, set, args, &options, global.quiet, &interrupt) {
-            Ok(found) => found,
-            // A model that is damaged fails for every set alike.
-            Err(error @ Error::Model(_)) => return Err(error.into()),
-            Err(Error::Interrupted) => {
-                let kept = if store.is_some() { "; the same command goes on where it stopped" } else { "" };
-                complain(&format!("interrupted{kept}"));
-                return Ok(Outcome::SomeFailed);
+    let mut rounds: Vec<Round> = Vec::new();
+    let mut incomplete = 0;
+    for &precision in &args.precision {
+        let model = session::load_as_trained(global, precision)?;
+        let encoder = Encoder::new(&model, store.as_ref());
+        let mut round = Round { precision: model.precision().name(), found: Vec::new() };
+        for set in &sets {
+            let found = match measure(&encoder, set, args, &options, global.quiet, &interrupt) {
+                Ok(found) => found,
+                // A model that is damaged fails for every set alike.
+                Err(error @ Error::Model(_)) => return Err(error.into()),
+                Err(Error::Interrupted) => {
+                    let kept =
+                        if store.is_some() { "; the same command goes on where it stopped" } else { "" };
+                    complain(&format!("interrupted{kept}"));
+                    return Ok(Outcome::SomeFailed);
+                }
+                Err(error) => {
+                    complain(&crate::output::chain(&error.into()));
+                    round.found.push(None);
+                    continue;
+                }
+            };
+            complain_of(&found.faults, global.quiet);
+            incomplete += usize::from(found.faults.total() > 0);
+            let result = Measured::new(found, set, &round, &rounds);
+            match args.json {
+                true => print_json(&mut results, &result, global)?,
+                false => print_table(&mut results, &result)?,
             }
-            Err(error) => {
-                complain(&crate::output::chain(&error.into()));
-                failed += 1;
-                main_metrics.push((set, None));
-                continue;
+            results.flush()?;
+            write_files(args, set, &result, global)?;
+            if result.main_value().is_none() {
+                complain(&format!("{}: has no `{}` to count", set.path.display(), result.main));
             }
-        };
-        complain_of(&found.faults, global.quiet);
-        incomplete += usize::from(found.faults.total() > 0);
-        let main = set.metric.as_deref().unwrap_or(found.main_metric());
-        if found.metric(main).is_none() {
-            complain(&format!("{}: has no `{main}` to count", set.path.display()));
-            failed += 1;
+            round.found.push(Some(result));
         }
-        match args.json {
-            true => print_json(&mut results, &found, global)?,
-            false => print_table(&mut results, &found, &model)?,
-        }
-        results.flush()?;
-        write_files(args, set, &found, main, global)?;
-        main_metrics.push((set, found.metric(main)));
+        rounds.push(round);
     }
-    if sets.len() > 1 && !args.json {
-        print_average(&mut results, &main_metrics)?;
+    if !args.json {
+        print_summary(&mut results, &sets, &rounds)?;
     }
     results.flush()?;
+    let all = rounds.iter().flat_map(|round| &round.found);
+    let failed = all.filter(|found| found.as_ref().is_none_or(|found| found.main_value().is_none())).count();
     Ok(match incomplete {
-        0 => Outcome::of(failed, sets.len()),
+        0 => Outcome::of(failed, sets.len() * rounds.len()),
         _ => Outcome::SomeFailed,
     })
+}
+
+/// What one precision gave, set by set; `None` where a set failed.
+struct Round {
+    precision: &'static str,
+    found: Vec<Option<Measured>>,
+}
+
+/// What one precision gave for one set.
+struct Measured {
+    found: Found,
+    precision: &'static str,
+    /// The metric that counts.
+    main: String,
+    /// The share of first answers that are those of the first precision.
+    agreement: Option<f64>,
+}
+
+impl Measured {
+    fn new(found: Found, set: &SuiteSet, round: &Round, earlier: &[Round]) -> Self {
+        let first = earlier.first().and_then(|first| first.found.get(round.found.len()));
+        let agreement = first.and_then(Option::as_ref).and_then(|first| found.agreement(&first.found));
+        let main = set.metric.clone().unwrap_or_else(|| found.main_metric().to_owned());
+        Self { found, precision: round.precision, main, agreement }
+    }
+
+    fn main_value(&self) -> Option<f64> {
+        self.found.metric(&self.main)
+    }
 }
 
 /// The sets of the arguments; suites are read.
@@ -110,6 +148,14 @@ fn check(args: &Eval, sets: &[SuiteSet]) -> anyhow::Result<()> {
     }
     if let Some(out) = args.out.as_ref().filter(|out| sets.len() > 1 && !out.contains("{dataset}")) {
         bail!("--out {out}: there are {} sets, so the name must hold {{dataset}}", sets.len());
+    }
+    if args.precision.len() > 1 {
+        if let Some(out) = args.out.as_ref().filter(|out| !out.contains("{precision}")) {
+            bail!("--out {out}: there are several precisions, so the name must hold {{precision}}");
+        }
+        if let Some(path) = &args.datacomp {
+            bail!("--datacomp {}: its lines do not say the precision; give one", path.display());
+        }
     }
     if args.task == EvalTask::ZeroShot
         && (args.train.is_some() || args.shots.is_some() || args.validation.is_some())
@@ -199,23 +245,23 @@ fn complain_of(faults: &Tally, is_quiet: bool) {
     }
 }
 
-fn print_json(results: &mut Results, found: &Found, global: &Global) -> anyhow::Result<()> {
+fn print_json(results: &mut Results, result: &Measured, global: &Global) -> anyhow::Result<()> {
+    let Measured { found, precision, agreement, .. } = result;
     results.json(&Line {
         file: serde_json::from_str(&benchmark_json(found, &global.model))?,
+        precision,
+        agreement: *agreement,
         pictures: found.pictures,
         failed: found.faults.counts().collect(),
         confidence: found.intervals(),
     })
 }
 
-fn print_table(results: &mut Results, found: &Found, model: &Model) -> anyhow::Result<()> {
-    results.line(format_args!(
-        "{}: {}, {}, {}",
-        found.dataset,
-        found.task,
-        counted(found.pictures, "picture"),
-        model.variant().name
-    ))?;
+fn print_table(results: &mut Results, result: &Measured) -> anyhow::Result<()> {
+    let Measured { found, precision, .. } = result;
+    let pictures = counted(found.pictures, "picture");
+    results
+        .line(format_args!("{}: {}, {pictures}, {}, {precision}", found.dataset, found.task, found.model))?;
     for metric in &found.metrics {
         let Some(number) = metric.number() else { continue };
         let name = &metric.name;
@@ -232,37 +278,64 @@ fn print_table(results: &mut Results, found: &Found, model: &Model) -> anyhow::R
     Ok(())
 }
 
-fn print_average(results: &mut Results, sets: &[(&SuiteSet, Option<f64>)]) -> anyhow::Result<()> {
-    let average = Average::of(sets.iter().map(|(set, value)| (set.key.as_str(), set.name.as_str(), *value)));
-    let value = average.value.map_or("–".to_owned(), |value| format!("{:.2} %", 100.0 * value));
-    let of = match average.missing_of_38 {
-        Some(_) => format!("{} of the 38", average.counted),
-        None => counted(average.counted, "set"),
-    };
-    results.line(format_args!("average of {of}: {value}"))?;
-    if !average.without_number.is_empty() {
-        results.line(format_args!("  without a number: {}", average.without_number.join(", ")))?;
+/// The numbers that count side by side, and their average; nothing if there is but one.
+fn print_summary(results: &mut Results, sets: &[SuiteSet], rounds: &[Round]) -> anyhow::Result<()> {
+    if sets.len() * rounds.len() < 2 {
+        return Ok(());
     }
-    if let Some(missing) = average.missing_of_38.filter(|missing| !missing.is_empty()) {
-        results.line(format_args!("  missing: {}", missing.join(", ")))?;
+    let percent =
+        |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{:.2} %", 100.0 * value));
+    let reference = rounds.first().map_or("", |round| round.precision);
+    let width = sets.iter().map(|set| set.name.chars().count()).max().unwrap_or_default();
+    results.line("")?;
+    for (i, set) in sets.iter().enumerate() {
+        for round in rounds {
+            let Some(Some(result)) = round.found.get(i) else { continue };
+            let agreement = result
+                .agreement
+                .map(|share| format!("  same first answer as {reference}: {}", percent(Some(share))));
+            results.line(format_args!(
+                "{:width$}  {:4}  {:22} {:>8}{}",
+                set.name,
+                round.precision,
+                result.main,
+                percent(result.main_value()),
+                agreement.unwrap_or_default()
+            ))?;
+        }
+    }
+    if sets.len() < 2 {
+        return Ok(());
+    }
+    for round in rounds {
+        let value = |found: &Option<Measured>| found.as_ref().and_then(Measured::main_value);
+        let keys = sets.iter().map(|set| (set.key.as_str(), set.name.as_str()));
+        let average =
+            Average::of(keys.zip(&round.found).map(|((key, name), found)| (key, name, value(found))));
+        let of = match average.missing_of_38 {
+            Some(_) => format!("{} of the 38", average.counted),
+            None => counted(average.counted, "set"),
+        };
+        results.line(format_args!("average of {of}, {}: {}", round.precision, percent(average.value)))?;
+        if !average.without_number.is_empty() {
+            results.line(format_args!("  without a number: {}", average.without_number.join(", ")))?;
+        }
+        if let Some(missing) = average.missing_of_38.filter(|missing| !missing.is_empty()) {
+            results.line(format_args!("  missing: {}", missing.join(", ")))?;
+        }
     }
     Ok(())
 }
 
-fn write_files(
-    args: &Eval,
-    set: &SuiteSet,
-    found: &Found,
-    main: &str,
-    global: &Global,
-) -> anyhow::Result<()> {
+fn write_files(args: &Eval, set: &SuiteSet, result: &Measured, global: &Global) -> anyhow::Result<()> {
     if let Some(pattern) = &args.out {
-        let path = PathBuf::from(benchmark_name(pattern, found, &global.model));
-        let text = benchmark_json(found, &global.model);
-        std::fs::write(&path, text).with_context(|| format!("{}: writing the results", path.display()))?;
+        let name =
+            benchmark_name(pattern, &result.found, &global.model).replace("{precision}", result.precision);
+        let text = benchmark_json(&result.found, &global.model);
+        std::fs::write(&name, text).with_context(|| format!("{name}: writing the results"))?;
     }
     if let Some(path) = &args.datacomp {
-        append_line(path, &ResultLine::new(&set.key, &set.name, found, main))?;
+        append_line(path, &ResultLine::new(&set.key, &set.name, &result.found, &result.main))?;
     }
     Ok(())
 }

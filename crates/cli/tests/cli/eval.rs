@@ -102,6 +102,27 @@ fn a_suite_has_an_average_and_says_what_is_missing() {
 }
 
 #[test]
+fn precisions_are_measured_side_by_side() {
+    let place = Place::new();
+    let data = cifar();
+    let run = |more: &[&str]| {
+        let fixed = ["eval", &data, "--limit", "20", "--precision", "f32,bf16,int8"];
+        place.run(&[&fixed[..], more].concat())
+    };
+    let lines = run(&["--json", "-q"]).ends(0).lines();
+    let precisions: Vec<&Value> = lines.iter().map(|line| &line["precision"]).collect();
+    assert_eq!(precisions, ["f32", "bf16", "int8"]);
+    assert_eq!(lines[0].get("agreement"), None);
+    for line in &lines[1..] {
+        assert!(line["agreement"].as_f64().is_some_and(|share| (0.5..=1.0).contains(&share)), "{line}");
+    }
+    let table = run(&["-q"]).ends(0);
+    assert_eq!(table.out.matches("same first answer as f32").count(), 2, "{}", table.out);
+    run(&["--out", "a.json"]).fails(&["{precision}"]);
+    run(&["--datacomp", "a.jsonl"]).fails(&["a.jsonl", "precision"]);
+}
+
+#[test]
 fn a_probe_is_trained_and_tested() {
     let place = Place::new();
     let data = cifar();

@@ -86,7 +86,7 @@ pub fn note_emulation(model: &Model, global: &Global) {
         note(
             global.quiet,
             format!(
-                "this processor has no instructions for {precision}: others give the same results, but f32 would be faster"
+                "this processor has no instructions for {precision}: others give the same results, at about the speed of f32"
             ),
         );
     }

@@ -11,7 +11,7 @@ pub fn peak_gflops(isa: Isa) -> f64 {
     peak_gflops_of(isa, Precision::F32)
 }
 
-/// As [`peak_gflops`], for numbers of some precision.
+/// As [`peak_gflops`], for numbers of some precision; it means something where [`Isa::has`] the instructions.
 pub fn peak_gflops_of(isa: Isa, precision: Precision) -> f64 {
     match precision {
         Precision::F32 => measure::<Single>(isa),

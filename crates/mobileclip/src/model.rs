@@ -169,8 +169,8 @@ impl Model {
         self.precision
     }
 
-    /// Whether the processor has instructions for the model's precision. Where not, the same products are made more slowly: f32
-    /// is faster then.
+    /// Whether the processor has instructions for the model's precision. Where not, other instructions give the
+    /// same results, at about the speed of f32.
     pub fn is_precision_native(&self) -> bool {
         self.isa.has(self.precision)
     }

@@ -107,6 +107,8 @@ pub struct Caching {
 pub enum Command {
     /// Says which of some labels fits a photo best
     Classify(Classify),
+    /// Writes captions of photos
+    Caption(Caption),
     /// Writes the embeddings of photos or texts to a file
     Embed(Embed),
     /// Makes an index of photo folders, or brings one up to date
@@ -140,6 +142,100 @@ pub enum Command {
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         out: Option<PathBuf>,
     },
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip caption photo.jpg --model coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k
+  mobileclip caption photo.jpg --model ./coca --method beam
+  mobileclip caption *.jpg --model ./coca --samples 5 --json
+  mobileclip caption photo.jpg --model ./coca --beginning \"a close-up of\" --max-ids 60
+
+With --json each photo gives one line:
+  {\"path\":…,\"captions\":[…]}   or   {\"path\":…,\"error\":…}
+
+Only CoCa models write captions. The same seed, photo's name and sample give the same caption, whichever photos are
+captioned together.")]
+pub struct Caption {
+    /// Photos: JPEG, PNG, WebP, GIF, BMP, TIFF
+    #[arg(required = true, value_name = "PHOTO", value_hint = ValueHint::FilePath)]
+    pub photos: Vec<PathBuf>,
+
+    /// Captions of each photo
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = count)]
+    pub samples: usize,
+
+    /// How the next word is chosen
+    #[arg(long, value_enum, default_value_t = CaptionMethod::TopP)]
+    pub method: CaptionMethod,
+
+    /// With top-p: the best words that make up this share of the probability are drawn from
+    #[arg(long, value_name = "P", default_value_t = 0.9)]
+    pub top_p: f64,
+
+    /// With top-k: so many of the best words are drawn from
+    #[arg(long, value_name = "K", default_value_t = 50)]
+    pub top_k: usize,
+
+    /// With beam: so many texts are continued side by side
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub beams: usize,
+
+    /// Less than 1 for likelier words, more for others
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    pub temperature: f64,
+
+    /// More than 1 against words that are there already
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    pub repetition_penalty: f64,
+
+    /// Tokens of a caption at most, with its two marks
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub max_ids: usize,
+
+    /// Tokens of a caption at least, with its start mark
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub min_ids: usize,
+
+    /// Seed of what is by chance
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+
+    /// What captions begin with
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub beginning: String,
+
+    /// Everything that the model wrote, not only the first sentence
+    #[arg(long)]
+    pub whole: bool,
+
+    /// Photos that are looked at together
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = count)]
+    pub batch: usize,
+
+    /// One JSON object for each photo
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub decoding: Decoding,
+
+    #[command(flatten)]
+    pub computing: Computing,
+}
+
+/// How the next word of a caption is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CaptionMethod {
+    /// By chance among the likeliest that make up a share of the probability
+    TopP,
+    /// By chance among a number of the likeliest
+    TopK,
+    /// Always the likeliest
+    Greedy,
+    /// The best of several texts
+    Beam,
 }
 
 #[derive(Args, Debug)]

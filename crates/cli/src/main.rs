@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let result = match command {
         Command::Classify(args) => commands::classify::run(&global, &args),
+        Command::Caption(args) => commands::caption::run(&global, &args),
         Command::Embed(args) => commands::embed::run(&global, &args),
         Command::Index(args) => commands::index::run(&global, &args),
         Command::Search(args) => commands::search::run(&global, &args),

@@ -15,11 +15,11 @@ use crate::tower::{Input, Output, Tower};
 pub struct Memory(pub(crate) Vec<KeysValues>);
 
 impl Memory {
-    /// Of what the tower of `Graph::trace_memory` gave for an image.
-    pub fn of(coca: &Coca, output: Output) -> Self {
+    /// Of what the tower of `Graph::trace_memory` gave for an image; `width` is the decoder's.
+    pub fn of(width: usize, output: Output) -> Self {
         let mut maps = output.taps.into_iter().map(|tap| tap.values);
         let pairs = std::iter::from_fn(|| maps.next().zip(maps.next()));
-        Self(pairs.map(|(keys, values)| KeysValues::of_planar(coca.width(), keys, &values)).collect())
+        Self(pairs.map(|(keys, values)| KeysValues::of_planar(width, keys, &values)).collect())
     }
 }
 

@@ -84,7 +84,7 @@ fn check(name: &str, model: &Model, golden: &Golden, count: usize) {
     drop(texts);
     let decoder = model.decoder();
     for (row, made) in golden.rows.iter().zip(made) {
-        let memory = Arc::new(Memory::of(&model.coca(), made));
+        let memory = Arc::new(Memory::of(model.coca().width(), made));
         let mut text = decoder.text(&memory, row.length);
         let logits = decoder.step(&mut [&mut text], &[&row.ids[..row.length]]).unwrap();
         check_rows(&format!("{name} logits"), &tokens(&logits), &row.logits, TOLERANCE);
@@ -118,7 +118,7 @@ fn a_step_equals_the_full_pass_on_every_prefix() {
     let (images, decoder) = (model.images(), model.decoder());
     for row in &golden.rows {
         let made = run(&images, model.variant.image_size(), &row.pixels);
-        let memory = Arc::new(Memory::of(&coca, made));
+        let memory = Arc::new(Memory::of(coca.width(), made));
         let image = coca.image(&reference, &Array::new(row.shape, row.pixels.clone()));
         let image = coca.memory(&reference, &image.tokens);
         let mut text = decoder.text(&memory, row.length);
@@ -142,8 +142,9 @@ fn texts_together_have_the_bits_of_texts_alone_on_any_number_of_threads() {
             let model = Model::new(&toy("toy_coca"), Isa::detect(), threads);
             let (images, decoder) = (model.images(), model.decoder());
             let size = model.variant.image_size();
-            let memory =
-                |row: usize| Arc::new(Memory::of(&model.coca(), run(&images, size, &rows[row].pixels)));
+            let memory = |row: usize| {
+                Arc::new(Memory::of(model.coca().width(), run(&images, size, &rows[row].pixels)))
+            };
             let start = || -> Vec<Text> { (0..4).map(|row| decoder.text(&memory(row), 12)).collect() };
             // Rows of different lengths: prompts of 1, 2, 3 and 4 ids, then one id each.
             let ids: Vec<[&[u32]; 2]> = rows
@@ -181,7 +182,7 @@ fn a_clone_continues_on_its_own() {
     let model = Model::new(&toy("toy_coca"), Isa::detect(), 1);
     let golden = golden("toy", None);
     let made = run(&model.images(), model.variant.image_size(), &golden.rows[0].pixels);
-    let (decoder, memory) = (model.decoder(), Arc::new(Memory::of(&model.coca(), made)));
+    let (decoder, memory) = (model.decoder(), Arc::new(Memory::of(model.coca().width(), made)));
     let mut text = decoder.text(&memory, 5);
     decoder.step(&mut [&mut text], &[&[62, 3]]).unwrap();
     let mut other = text.clone();
@@ -197,7 +198,7 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
     let model = Model::new(&toy("toy_coca"), Isa::detect(), 1);
     let golden = golden("toy", None);
     let made = run(&model.images(), model.variant.image_size(), &golden.rows[0].pixels);
-    let (decoder, memory) = (model.decoder(), Arc::new(Memory::of(&model.coca(), made)));
+    let (decoder, memory) = (model.decoder(), Arc::new(Memory::of(model.coca().width(), made)));
     // The context is 12, whatever room is asked for.
     let (mut short, mut long) = (decoder.text(&memory, 3), decoder.text(&memory, 1000));
     let error = decoder.step(&mut [&mut long, &mut short], &[&[1], &[1; 4]]).unwrap_err();

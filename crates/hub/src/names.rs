@@ -210,7 +210,7 @@ mod tests {
             ("ViT-B/32", "TorchScript"),
             ("ViT-L/14@336px", "TorchScript"),
             ("RN50x4", "ResNet"),
-            ("coca_ViT-B-32", "captioner"),
+            ("coca_base", "never published"),
             ("hf-hub:apple/mobileclip_s0_timm", "without a text tower"),
             ("ViT-H-14-378-quickgelu:dfn5b", "224 pixels"),
         ] {

@@ -26,6 +26,14 @@ pub enum Error {
         /// What is wrong with its weights.
         source: mobileclip_engine::EngineError,
     },
+    /// Captions.
+    #[error("{path}: {source}")]
+    Captions {
+        /// The file of the weights.
+        path: PathBuf,
+        /// Why there are none.
+        source: mobileclip_captioner::Error,
+    },
     /// A tower that cannot be written as an ONNX model.
     #[error("{path}: {source}")]
     Onnx {

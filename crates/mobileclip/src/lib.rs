@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod caption;
 mod deploy;
 mod error;
 mod fingerprint;
@@ -28,11 +29,13 @@ mod source;
 pub mod table;
 mod zero_shot;
 
+pub use caption::{CaptionOptions, CaptionWriter};
 pub use deploy::{DeployOptions, write_deploy, write_deploy_with};
 pub use error::{Error, Result};
 pub use inspect::{Inspection, PreprocessFacts};
 pub use label_cache::{LabelCache, cache_folder};
 pub use mobileclip_arch::{Form, Manifest, Shape, Tower as Which, Variant, variant, variants};
+pub use mobileclip_captioner::{Filter, Method, Settings as CaptionSettings};
 pub use mobileclip_checkpoint::{Checkpoint, FloatType, write_open_clip};
 pub use mobileclip_engine::{FeatureMap, Input, Precision, Tower};
 pub use mobileclip_hub as hub;

@@ -332,6 +332,19 @@ impl Model {
         Ok(slot.get_or_init(|| tower))
     }
 
+    /// Whether it is a deploy file, whose graphs are made already.
+    pub(crate) fn is_deploy(&self) -> bool {
+        self.graphs.is_some()
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// A tower's fused graph: the deploy file's, or one traced over the checkpoint.
     pub(crate) fn graph(&self, which: Which) -> Graph {
         match (&self.graphs, which) {

@@ -19,10 +19,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mobileclip-graph", &["mobileclip-arch"]),
     ("mobileclip-onnx", &["mobileclip-arch", "mobileclip-graph"]),
     ("mobileclip-engine", &["mobileclip-arch", "mobileclip-graph", "mobileclip-kernels"]),
+    ("mobileclip-captioner", &["mobileclip-arch", "mobileclip-engine", "mobileclip-graph"]),
     (
         "mobileclip",
         &[
             "mobileclip-arch",
+            "mobileclip-captioner",
             "mobileclip-checkpoint",
             "mobileclip-engine",
             "mobileclip-graph",

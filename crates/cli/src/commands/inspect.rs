@@ -34,6 +34,9 @@ fn print(results: &mut Results, facts: &Inspection) -> anyhow::Result<()> {
         tower(facts.image_parameters, facts.image_gflop, &format!("{height} x {width} pixels")),
     )?;
     row("text tower", tower(facts.text_parameters, facts.text_gflop, &format!("{} tokens", facts.context)))?;
+    if facts.decoder_parameters > 0 {
+        row("captions", format!("{} parameters of the decoder", grouped(facts.decoder_parameters)))?;
+    }
     row("embedding", format!("{} numbers, logit scale {:.2}", facts.embed_dim, facts.logit_scale))?;
     row(
         "photos",

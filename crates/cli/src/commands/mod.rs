@@ -1,6 +1,7 @@
 //! One module a command; each has a `run` that gives the exit status.
 
 pub mod bench;
+pub mod caption;
 pub mod classify;
 pub mod convert;
 pub mod download;

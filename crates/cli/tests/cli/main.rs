@@ -1,5 +1,6 @@
 //! The real binary in a temporary folder, with a tiny model of formula weights.
 
+mod caption;
 mod classify;
 mod common;
 mod convert;

@@ -138,18 +138,19 @@ fn model_config(variant: &Variant) -> Option<Value> {
         },
     });
     if let Some(captioner) = &variant.captioner {
-        let decoder = &captioner.decoder;
-        config["vision_cfg"]["attentional_pool"] = true.into();
-        config["vision_cfg"]["attn_pooler_queries"] = captioner.queries.into();
-        config["vision_cfg"]["attn_pooler_heads"] = captioner.pooler_heads.into();
-        config["text_cfg"]["embed_cls"] = true.into();
-        for tower in ["vision_cfg", "text_cfg"] {
-            config[tower]["output_tokens"] = true.into();
-        }
-        config["multimodal_cfg"] = json!({
-            "context_length": variant.text.context, "vocab_size": variant.text.vocabulary, "width": decoder.width,
-            "heads": decoder.heads, "layers": decoder.layers, "attn_pooler_heads": captioner.pooler_heads,
+        let (decoder, heads) = (&captioner.decoder, captioner.pooler_heads);
+        let pooler = json!({
+            "attentional_pool": true, "attn_pooler_queries": captioner.queries, "attn_pooler_heads": heads,
+            "output_tokens": true,
         });
+        let text = json!({ "embed_cls": true, "output_tokens": true });
+        let decoder = json!({
+            "context_length": variant.text.context, "vocab_size": variant.text.vocabulary, "width": decoder.width,
+            "heads": decoder.heads, "layers": decoder.layers, "attn_pooler_heads": heads,
+        });
+        for (part, more) in [("vision_cfg", pooler), ("text_cfg", text), ("multimodal_cfg", decoder)] {
+            add_fields(&mut config, part, more);
+        }
     }
     if let Value::Object(fields) = &mut config {
         if blocks.activation == Activation::QuickGelu {
@@ -160,6 +161,15 @@ fn model_config(variant: &Variant) -> Option<Value> {
         }
     }
     Some(config)
+}
+
+/// Adds fields to one of the objects in an object.
+fn add_fields(config: &mut Value, part: &str, more: Value) {
+    let Value::Object(parts) = config else { return };
+    let fields = parts.entry(part).or_insert_with(|| json!({}));
+    if let (Value::Object(fields), Value::Object(more)) = (fields, more) {
+        fields.extend(more);
+    }
 }
 
 /// A tensor on its way into a file. The writer asks for bytes and takes no errors: the first one is kept in `error`.

@@ -1,6 +1,6 @@
 //! The reading of a graph that writes it as an ONNX model, for runtimes other than ours.
 //!
-//! [`Settings`] say what the model takes and gives, [`write`] makes the file. Weights go from the checkpoint into the file one
+//! [`Settings`] say what the model takes and gives, [`write()`] makes the file. Weights go from the checkpoint into the file one
 //! tensor at a time, so that writing needs no more memory than the largest of them.
 //!
 //! - Operators are those of opset 17 ([`OPSET`]), or 18 ([`OPSET_WITH_PICTURES`]) where pictures are resized inside.

@@ -19,7 +19,7 @@ use crate::tape::{Handle, Node, Tape};
 /// Where BatchNorm's moments come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchNormMode {
-    /// From the batch; running statistics move.
+    /// From the batch, and running statistics move; but for those that are frozen (whose weight is not trained).
     Batch,
     /// From the running statistics, which stay as they are (evaluation, frozen towers).
     Running,
@@ -263,7 +263,10 @@ impl<D: Device + 'static> Ops for Train<'_, D> {
     fn batch_norm(&self, name: &str, x: &Tensor<D>, eps: f64) -> Tensor<D> {
         let [running_mean, running_var, counter] =
             ["running_mean", "running_var", "num_batches_tracked"].map(|leaf| self.leaf(name, leaf));
-        let constant = self.options.batch_norm == BatchNormMode::Running;
+        let (weight, bias) = (self.leaf(name, "weight"), self.leaf(name, "bias"));
+        // A frozen BatchNorm keeps its statistics, too.
+        let constant =
+            self.options.batch_norm == BatchNormMode::Running || !self.parameters.is_trained(weight);
         let node = x.node();
         let moments = if constant {
             let values = |i| self.parameters.values(i).iter().map(|v| f64::from(*v)).collect();
@@ -280,7 +283,6 @@ impl<D: Device + 'static> Ops for Train<'_, D> {
             });
             moments
         };
-        let (weight, bias) = (self.leaf(name, "weight"), self.leaf(name, "bias"));
         self.map(BatchNorm { weight, bias, eps, moments, constant }, x, |shape| shape)
     }
 

@@ -14,7 +14,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mobileclip-jpeg", &["mobileclip-kernels"]),
     ("mobileclip-image", &["mobileclip-kernels", "mobileclip-jpeg"]),
     ("mobileclip-autodiff", &["mobileclip-arch", "mobileclip-kernels"]),
-    ("mobileclip-train", &["mobileclip-arch", "mobileclip-autodiff", "mobileclip-kernels"]),
+    (
+        "mobileclip-train",
+        &[
+            "mobileclip-arch",
+            "mobileclip-autodiff",
+            "mobileclip-checkpoint",
+            "mobileclip-image",
+            "mobileclip-kernels",
+            "mobileclip-shards",
+            "mobileclip-text",
+        ],
+    ),
     ("mobileclip-checkpoint", &["mobileclip-arch"]),
     ("mobileclip-graph", &["mobileclip-arch"]),
     ("mobileclip-onnx", &["mobileclip-arch", "mobileclip-graph"]),
@@ -36,7 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("mobileclip-shards", &["mobileclip-checkpoint", "mobileclip-image"]),
     ("mobileclip-eval", &["mobileclip", "mobileclip-shards"]),
-    ("mobileclip-cli", &["mobileclip", "mobileclip-eval", "mobileclip-shards"]),
+    ("mobileclip-cli", &["mobileclip", "mobileclip-eval", "mobileclip-shards", "mobileclip-train"]),
     ("mobileclip-testing", &["mobileclip-arch"]),
 ];
 

@@ -1,0 +1,313 @@
+//! One sample of a set, ready for a batch.
+
+use mobileclip_arch::{Interpolation, ResizeMode, Variant};
+use mobileclip_autodiff::Random;
+use mobileclip_image::augment::{self, Parameters, PictureParameters, Replay};
+use mobileclip_image::{self as image, DecodeOptions, Filter, PassOrder, Preprocess, Rect, RgbImage};
+use mobileclip_shards::{
+    Augmentation, Cache, Dataset, Fault, Limits, Matrix, Reinforcement, ReinforcementSpec, Sample, Transform,
+    expand,
+};
+use mobileclip_text::{Tokenizer, VOCABULARY_SIZE};
+use regex::Regex;
+
+use super::captions::{Captions, pick};
+use super::crop::{mirrored, random_part};
+use crate::config::{Augment, Config, DataConfig, Pick};
+use crate::error::{Error, Result};
+
+/// The suffixes of pictures and of what reinforced shards add.
+const PICTURES: [&str; 4] = ["webp", "png", "jpg", "jpeg"];
+const REINFORCEMENT: [&str; 4] = ["paug.json", "syn.json", "npz", "pth.gz"];
+
+/// A sample as a batch wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Its key in the shard.
+    pub key: String,
+    /// `[3, height, width]`, normalised.
+    pub image: Vec<f32>,
+    /// Token ids of the true caption, and of the synthetic one if there are both.
+    pub captions: Vec<Vec<u32>>,
+    /// The teachers' embedding of the picture; empty without teachers.
+    pub teacher_image: Vec<f32>,
+    /// The teachers' embeddings of the captions.
+    pub teacher_captions: Vec<Vec<f32>>,
+}
+
+/// Why a sample was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// What such samples are counted by: `bad jpg`, `no txt`, `small picture`.
+    pub cause: String,
+    /// Shard, key and reason.
+    pub message: String,
+}
+
+impl From<Fault> for Skip {
+    fn from(fault: Fault) -> Skip {
+        Skip { cause: fault.cause(), message: fault.to_string() }
+    }
+}
+
+/// Makes items of a set's samples, each a function of (seed, epoch, sample). Shared by the threads that do it.
+pub struct Source {
+    dataset: Dataset,
+    captions: Captions,
+    /// Of reinforced sets.
+    reinforcement: Option<(ReinforcementSpec, Regex)>,
+    recorded: augment::Config,
+    tokenizer: Tokenizer,
+    context: usize,
+    preprocess: Preprocess,
+    config: DataConfig,
+    random: Random,
+}
+
+impl Source {
+    /// Opens the shards; `progress` gets each one's path.
+    ///
+    /// # Errors
+    /// If a shard cannot be opened, there is no sample, or class names or templates cannot be read.
+    pub fn open(
+        config: &Config,
+        variant: &Variant,
+        progress: &mut dyn FnMut(&std::path::Path),
+    ) -> Result<Source> {
+        let data = &config.data;
+        if variant.text.vocabulary < VOCABULARY_SIZE {
+            let found = variant.text.vocabulary;
+            return Err(Error::field(
+                "model.variant",
+                format!("its text tower has a vocabulary of {found}, the tokenizer {VOCABULARY_SIZE}"),
+            ));
+        }
+        let cache = data.cache.as_ref().map(|folder| Cache::new(folder, (data.cache_gb * 1e9) as u64));
+        let dataset = Dataset::open(&expand(&data.shards)?, cache.as_ref(), &Limits::default(), progress);
+        let dataset = dataset.map_err(|error| match error {
+            mobileclip_shards::Error::NoCache { .. } => Error::field("data.cache", error.to_string()),
+            error => error.into(),
+        })?;
+        if dataset.is_empty() || u32::try_from(dataset.len()).is_err() {
+            return Err(Error::field("data.shards", format!("{} samples; must be 1 to 2^32", dataset.len())));
+        }
+        let reinforcement = (data.augment == Augment::Recorded).then(|| {
+            let spec = ReinforcementSpec {
+                teacher_dims: config.loss.teacher_widths.clone(),
+                tag: data.tag.clone(),
+                ..ReinforcementSpec::default()
+            };
+            let pattern = Regex::new(&data.synthetic);
+            pattern.map(|pattern| (spec, pattern)).map_err(|e| Error::field("data.synthetic", e.to_string()))
+        });
+        Ok(Source {
+            dataset,
+            captions: Captions::new(data)?,
+            reinforcement: reinforcement.transpose()?,
+            recorded: recorded_transformations()?,
+            tokenizer: Tokenizer::new(),
+            context: variant.text.context,
+            preprocess: preprocess(variant),
+            config: data.clone(),
+            random: Random::new(config.run.seed).with_name("data"),
+        })
+    }
+
+    /// The samples.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// Height and width of the images.
+    pub fn size(&self) -> (usize, usize) {
+        self.preprocess.size
+    }
+
+    pub(super) fn random(&self) -> Random {
+        self.random
+    }
+
+    /// Sample `number` as it is in this epoch.
+    ///
+    /// # Errors
+    /// [`Skip`] if it cannot be used.
+    pub fn item(&self, epoch: u64, number: u32) -> Result<Item, Skip> {
+        let random = self.random.with_name("sample").with(epoch).with(u64::from(number));
+        let sample = self.read(number)?;
+        let choose = |what: &str, count: usize| match self.config.pick {
+            Pick::Random => pick(random.with_name(what), count),
+            Pick::Sequential => (epoch % count.max(1) as u64) as usize,
+        };
+        let mut texts = self.captions.of(&sample, random)?;
+        let text = choose("caption", texts.len());
+        let picture = sample.decode(&DecodeOptions::default())?;
+        if picture.width().min(picture.height()) < self.config.smallest_side {
+            let (width, height) = (picture.width(), picture.height());
+            let fault = sample.bad("picture", format!("{width} x {height} is smaller than allowed"));
+            return Err(Skip { cause: "small picture".to_owned(), message: fault.to_string() });
+        }
+        let bad_picture = |error: image::Error| Skip::from(sample.bad("picture", error.to_string()));
+        let mut item = Item {
+            key: sample.key().to_owned(),
+            image: vec![0.0; self.preprocess.tensor_len()],
+            captions: Vec::new(),
+            teacher_image: Vec::new(),
+            teacher_captions: Vec::new(),
+        };
+        let prepared = match &self.reinforcement {
+            None => {
+                item.captions.push(self.tokens(&texts[text]));
+                self.prepare(&picture, random).map_err(bad_picture)?
+            }
+            Some((spec, pattern)) => {
+                let reinforcement = Reinforcement::read(&sample, texts.len(), spec)?;
+                let true_caption =
+                    (texts.swap_remove(text), reinforcement.text_embeddings.row(text).to_vec());
+                let synthetic = synthetic(&reinforcement, pattern, |what, count| match what {
+                    "set" => pick(random.with_name(what), count),
+                    _ => choose(what, count),
+                });
+                let synthetic = synthetic.ok_or_else(|| {
+                    sample.bad("syn.json", format!("no captions in a set whose name matches `{pattern}`"))
+                })?;
+                let pair = match self.config.mix_synthetic {
+                    None => vec![true_caption, synthetic],
+                    Some(share) if random.with_name("mix").unit() < share => vec![synthetic],
+                    Some(_) => vec![true_caption],
+                };
+                for (caption, embedding) in pair {
+                    item.captions.push(self.tokens(&caption));
+                    item.teacher_captions.push(embedding);
+                }
+                let which = choose("augmentation", reinforcement.augmentations.len());
+                let augmentation = reinforcement.augmentations.get(which);
+                let augmentation = augmentation.ok_or_else(|| sample.bad("paug.json", "no augmentation"))?;
+                item.teacher_image = reinforcement.image_embeddings.row(which).to_vec();
+                self.replay(&sample, &picture, augmentation)?
+            }
+        };
+        self.preprocess.normalize(&prepared, &mut item.image).map_err(bad_picture)?;
+        Ok(item)
+    }
+
+    /// The members that are needed.
+    fn read(&self, number: u32) -> Result<Sample, Skip> {
+        let wanted = |suffix: &str| {
+            let reinforced = self.reinforcement.is_some() && REINFORCEMENT.contains(&suffix);
+            PICTURES.contains(&suffix) || reinforced || self.captions.wants(suffix)
+        };
+        let place = self.dataset.locate(number as usize);
+        let shard = place.and_then(|(shard, i)| Some((self.dataset.shards().get(shard)?, i)));
+        match shard.and_then(|(shard, i)| shard.select(i, wanted)) {
+            Some(sample) => Ok(sample?),
+            None => {
+                Err(Skip { cause: "no sample".to_owned(), message: format!("there is no sample {number}") })
+            }
+        }
+    }
+
+    fn tokens(&self, caption: &str) -> Vec<u32> {
+        self.tokenizer.tokenize(caption, self.context)
+    }
+
+    /// A picture of a set without recorded augmentations at the tower's size.
+    fn prepare(&self, picture: &RgbImage, random: Random) -> Result<RgbImage, image::Error> {
+        if self.config.augment == Augment::Centre {
+            return self.preprocess.crop(picture);
+        }
+        let (width, height) = (picture.width(), picture.height());
+        let part = random_part(
+            random.with_name("crop"),
+            width,
+            height,
+            self.config.crop_scale,
+            self.config.crop_ratio,
+        );
+        let (height, width) = self.preprocess.size;
+        let Preprocess { interpolation, pass_order, .. } = self.preprocess;
+        let crop = image::crop_resize(picture, part, width, height, interpolation, pass_order)?;
+        match random.with_name("flip").unit() < self.config.flip {
+            true => mirrored(&crop),
+            false => Ok(crop),
+        }
+    }
+}
+
+/// A caption of a matching set, with its embedding.
+fn synthetic(
+    reinforcement: &Reinforcement,
+    pattern: &Regex,
+    choose: impl Fn(&str, usize) -> usize,
+) -> Option<(String, Vec<f32>)> {
+    let matching = |name: &str| pattern.find(name).is_some_and(|found| found.start() == 0);
+    let sets: Vec<_> =
+        reinforcement.synthetic.iter().filter(|s| matching(&s.name) && !s.captions.is_empty()).collect();
+    let set = sets.get(choose("set", sets.len()))?;
+    let which = choose("synthetic caption", set.captions.len());
+    let embeddings: &Matrix = &set.embeddings;
+    Some((set.captions.get(which)?.clone(), embeddings.row(which).to_vec()))
+}
+
+/// What a variant's pictures go through.
+fn preprocess(variant: &Variant) -> Preprocess {
+    let of = &variant.preprocess;
+    let side = variant.image_size();
+    Preprocess {
+        size: (side, side),
+        mean: of.mean,
+        std: of.std,
+        interpolation: match of.interpolation {
+            Interpolation::Bilinear => Filter::Bilinear,
+            Interpolation::Bicubic => Filter::Bicubic,
+        },
+        resize_mode: match of.resize_mode {
+            ResizeMode::Shortest => image::ResizeMode::Shortest,
+            ResizeMode::Squash => image::ResizeMode::Squash,
+        },
+        pass_order: PassOrder::default(),
+        ..Preprocess::default()
+    }
+}
+
+impl Source {
+    /// The picture as the teachers saw it, at the tower's size.
+    fn replay(
+        &self,
+        sample: &Sample,
+        picture: &RgbImage,
+        augmentation: &Augmentation,
+    ) -> Result<RgbImage, Skip> {
+        let bad = |error: augment::Error| Skip::from(sample.bad("paug.json", error.to_string()));
+        let Preprocess { size, interpolation, pass_order, .. } = self.preprocess;
+        let how = Replay { size: Some(size), interpolation: Some(interpolation), pass_order };
+        self.recorded.replay(&parameters(augmentation), picture, &how).map_err(bad)
+    }
+}
+
+/// The published transformations, and the mirroring that some sets have between crop and RandAugment.
+fn recorded_transformations() -> Result<augment::Config> {
+    let json = r#"{"random_resized_crop": {"size": 224, "interpolation": "bicubic"},
+                   "random_horizontal_flip": {"p": 0.5}, "rand_augment": {"p": 1.0}}"#;
+    augment::Config::parse(json).map_err(|error| Error::field("data.augment", error.to_string()))
+}
+
+/// A shard's augmentation in the words of who replays it.
+fn parameters(augmentation: &Augmentation) -> Parameters {
+    let crop = augmentation.crop;
+    let area =
+        Rect { left: crop.left, top: crop.top, width: crop.width as usize, height: crop.height as usize };
+    let transforms = augmentation.transforms.as_ref().map(|transforms| {
+        let of = |t: &Transform| augment::Transform {
+            operation: augment::Operation::ALL[t.operation as usize],
+            magnitude: t.magnitude,
+        };
+        transforms.iter().map(of).collect()
+    });
+    let picture = PictureParameters {
+        random_resized_crop: Some(area),
+        random_horizontal_flip: augmentation.flip,
+        rand_augment: transforms,
+        ..PictureParameters::default()
+    };
+    Parameters { picture, ..Parameters::default() }
+}

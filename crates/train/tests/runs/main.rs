@@ -1,0 +1,5 @@
+//! Whole runs of a small model.
+
+mod common;
+mod reinforced;
+mod whole;

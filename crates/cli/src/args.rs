@@ -127,6 +127,9 @@ pub enum Command {
     Export(Export),
     /// Measures how fast a model runs here
     Bench(Bench),
+    /// Trains a model on shards of pictures and captions
+    #[cfg(feature = "train")]
+    Train(Box<crate::commands::train::Train>),
     /// Lists the models that can be named
     Models(Models),
     /// Loads models from the hub into the cache, and prints where they are

@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         Command::Convert(args) => commands::convert::run(&global, &args),
         Command::Export(args) => commands::export::run(&global, &args),
         Command::Bench(args) => commands::bench::run(&global, &args),
+        #[cfg(feature = "train")]
+        Command::Train(args) => commands::train::run(&global, &args),
         Command::Models(args) => commands::models::run(&args),
         Command::Download(args) => commands::download::run(&global, &args),
         Command::Completions { shell } => commands::manual::completions(shell),

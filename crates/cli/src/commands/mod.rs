@@ -14,3 +14,5 @@ pub mod manual;
 pub mod models;
 pub mod search;
 pub mod tokens;
+#[cfg(feature = "train")]
+pub mod train;

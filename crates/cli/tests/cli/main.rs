@@ -13,3 +13,5 @@ mod models;
 mod nonsense;
 mod precision;
 mod tools;
+#[cfg(feature = "train")]
+mod train;

@@ -27,7 +27,7 @@ fn a_run_ends_with_a_model_that_classifies() {
     let lines = std::fs::read_to_string(place.path("out/log.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 3);
     let weights = place.path("out/checkpoints/step-00000003/student.safetensors");
-    let photo = place.photo("astronaut.png", "a.png");
+    let photo = place.photo("china.jpg", "a.jpg");
     let (weights, photo) = (weights.display().to_string(), photo.display().to_string());
     place.run(&["classify", &photo, "--labels", "a,b", "--model", &weights]).ends(0);
 

@@ -36,6 +36,8 @@ pub struct Mixed {
 impl Config {
     /// The picture after its recorded augmentation, byte-equal to the reference's.
     ///
+    /// A transformation with options (sizes, filters) must be in the configuration to be carried out; flips and erased parts have none.
+    ///
     /// # Errors
     /// [`Error::Picture`] if it was mixed with another ([`Config::replay_mixed`]), the parameters do not fit the configuration, or a
     /// picture on the way would have more than [`MAX_PIXELS`] pixels; [`Error::Image`] if it cannot be resized.
@@ -114,7 +116,7 @@ impl Config {
             image = Cow::Owned(resized_crop(config, &image, area, how)?);
         }
         let mut image = image.into_owned();
-        if self.random_horizontal_flip.is_some() && parameters.random_horizontal_flip == Some(true) {
+        if parameters.random_horizontal_flip == Some(true) {
             geometry::flip(&mut image);
         }
         if let (Some(config), Some(transforms)) = (&self.rand_augment, &parameters.rand_augment) {
@@ -131,7 +133,7 @@ impl Config {
                 image = tone::apply(config, transform, image);
             }
         }
-        if let (Some(_), Some(area)) = (&self.random_erase, parameters.random_erase) {
+        if let Some(area) = parameters.random_erase {
             erase(&mut image, area);
         }
         Ok(image)

@@ -1,5 +1,7 @@
 //! Recorded augmentation parameters (`paug.json`), in the published configuration: a random resized crop, perhaps a flip, RandAugment.
 
+use mobileclip_image::augment::{Config, Operation, Parameters, PictureParameters, Replay, Transform};
+use mobileclip_image::{Rect, RgbImage};
 use serde_json::Value;
 
 /// What was done to a picture before a teacher saw it.
@@ -34,53 +36,26 @@ impl Crop {
     }
 }
 
-/// One operation of RandAugment with its final magnitude (sign included).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Transform {
-    /// The operation.
-    pub operation: Operation,
-    /// Shear factor, pixels of the crop that was generated (224), degrees, offset of an enhancement, bits kept, threshold.
-    pub magnitude: f64,
-}
-
-/// RandAugment's operations, by their stored numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // The names say it.
-pub enum Operation {
-    Identity,
-    ShearX,
-    ShearY,
-    TranslateX,
-    TranslateY,
-    Rotate,
-    Brightness,
-    Color,
-    Contrast,
-    Sharpness,
-    Posterize,
-    Solarize,
-    AutoContrast,
-    Equalize,
-}
-
-impl Operation {
-    /// All, at the place of their number.
-    pub const ALL: [Operation; 14] = [
-        Operation::Identity,
-        Operation::ShearX,
-        Operation::ShearY,
-        Operation::TranslateX,
-        Operation::TranslateY,
-        Operation::Rotate,
-        Operation::Brightness,
-        Operation::Color,
-        Operation::Contrast,
-        Operation::Sharpness,
-        Operation::Posterize,
-        Operation::Solarize,
-        Operation::AutoContrast,
-        Operation::Equalize,
-    ];
+impl Augmentation {
+    /// The picture as the teachers saw it, but in the size and by the filter that `how` says (224 pixels, bicubic, where it does not).
+    ///
+    /// # Errors
+    /// As [`Config::replay`].
+    pub fn replay(
+        &self,
+        picture: &RgbImage,
+        how: &Replay,
+    ) -> Result<RgbImage, mobileclip_image::augment::Error> {
+        let Crop { top, left, height, width } = self.crop;
+        let done = PictureParameters {
+            random_resized_crop: Some(Rect { left, top, width: width as usize, height: height as usize }),
+            random_horizontal_flip: self.flip,
+            rand_augment: self.transforms.clone(),
+            ..PictureParameters::default()
+        };
+        let parameters = Parameters { picture: done, ..Parameters::default() };
+        Config::published().replay(&parameters, picture, how)
+    }
 }
 
 /// Reads `param_aug`: a list, or a string that holds it as JSON.
@@ -177,6 +152,20 @@ mod tests {
         fails(json!([[[1, 2, 3, 4], [[-1, 1.0]]]]), "no operation -1");
         fails(json!([[[1, 2, 3, 4], [[1, "x"]]]]), "no number");
         fails(json!([[[1, 2, 3, 4], 1, null]]), "neither true nor false");
+    }
+
+    #[test]
+    fn pictures_are_replayed_with_flip_and_operations() {
+        let picture = RgbImage::new(4, 2, (0..24).collect()).unwrap();
+        let how = Replay { size: Some((1, 2)), ..Replay::default() };
+        let row = |entry: Value| {
+            let found = parse(&json!([entry])).unwrap()[0].replay(&picture, &how).unwrap();
+            found.pixels().to_vec()
+        };
+        // A crop of the target's size is not resized.
+        assert_eq!(row(json!([[1, 2, 1, 2], null])), [18, 19, 20, 21, 22, 23]);
+        assert_eq!(row(json!([[1, 2, 1, 2], true, null])), [21, 22, 23, 18, 19, 20]);
+        assert_eq!(row(json!([[1, 2, 1, 2], [[11, 20.0], [0, 0.0]]])), [18, 19, 235, 234, 233, 232]);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-pub use augmentation::{Augmentation, Crop, Operation, Transform};
+pub use augmentation::{Augmentation, Crop};
+pub use mobileclip_image::augment::{Operation, Transform};
 
 use crate::error::{Fault, Result};
 use crate::limits::Limits;

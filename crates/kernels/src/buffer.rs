@@ -24,12 +24,9 @@ pub struct Buffer(Memory);
 
 enum Memory {
     /// Up to a line longer than asked for, so that there is an aligned start in it.
-    Own {
-        values: Vec<f32>,
-        start: usize,
-        len: usize,
-    },
-    Shared(SharedNumbers),
+    Own { values: Vec<f32>, start: usize, len: usize },
+    /// As many as there were at first: kernels rely on the length, and an `AsRef` may change its mind.
+    Shared { numbers: SharedNumbers, len: usize },
 }
 
 impl Default for Memory {
@@ -55,12 +52,13 @@ impl Buffer {
 
     /// Numbers that others hold too, where they lie, which may be on any boundary. Whoever writes gets a copy.
     pub fn shared(numbers: SharedNumbers) -> Buffer {
-        Buffer(Memory::Shared(numbers))
+        let len = (*numbers).as_ref().len();
+        Buffer(Memory::Shared { numbers, len })
     }
 
     /// Whether others hold the numbers too.
     pub fn is_shared(&self) -> bool {
-        matches!(self.0, Memory::Shared(_))
+        matches!(self.0, Memory::Shared { .. })
     }
 }
 
@@ -88,7 +86,7 @@ impl Clone for Buffer {
     fn clone(&self) -> Buffer {
         match &self.0 {
             Memory::Own { .. } => Buffer::from(&**self),
-            Memory::Shared(numbers) => Buffer::shared(Arc::clone(numbers)),
+            Memory::Shared { numbers, .. } => Buffer::shared(Arc::clone(numbers)),
         }
     }
 }
@@ -106,19 +104,19 @@ impl Deref for Buffer {
     fn deref(&self) -> &[f32] {
         match &self.0 {
             Memory::Own { values, start, len } => &values[*start..*start + *len],
-            Memory::Shared(numbers) => (**numbers).as_ref(),
+            Memory::Shared { numbers, len } => &(**numbers).as_ref()[..*len],
         }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        if let Memory::Shared(numbers) = &self.0 {
-            *self = Buffer::from((**numbers).as_ref());
+        if self.is_shared() {
+            *self = Buffer::from(&**self);
         }
         match &mut self.0 {
             Memory::Own { values, start, len } => &mut values[*start..*start + *len],
-            Memory::Shared(_) => &mut [],
+            Memory::Shared { .. } => &mut [],
         }
     }
 }

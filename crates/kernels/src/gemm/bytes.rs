@@ -3,7 +3,7 @@
 //! With x = scale * byte + offset for a pixel and w = weight_scale * signed byte for an output channel,
 //! `sum x w = (scale * sum(byte * signed byte) + offset * sum(signed byte)) * weight_scale`.
 
-use super::tile::{Bytes, PanelJob, Product, Target, has_tile, multiply_as};
+use super::tile::{Bytes, PanelJob, Product, Target, has_tile, multiply_as, with_tile};
 use crate::isa::Kernel;
 use crate::map::MapMut;
 use crate::simd::{LANES, Simd};
@@ -88,36 +88,23 @@ pub(super) fn panel(
             0 if run >= largest => (run / largest, largest),
             within => (1, run.min(largest - within)),
         };
-        macro_rules! tile {
-            ($($r:literal)*; $w:literal) => {
-                match rows {
-                    $($r => {
-                        let kernel = ByteTiles::<$r, $w> {
-                            operand: operand.as_ptr(),
-                            first_pixel: pixel,
-                            k_blocks: job.k_blocks,
-                            weights: job.weights.as_ptr(),
-                            bias: job.bias.as_ptr(),
-                            scales: scales.scales.as_ptr(),
-                            sums: scales.sums.as_ptr(),
-                            tiles,
-                            target: Target::new(job, &mut out, pixel),
-                        };
-                        // SAFETY: the run's pixels are in one piece in output and residual, tiles start at multiples of a size
-                        // that divides a chunk; the caller has compared the operand's length with pixels and weights, which
-                        // were packed for this width.
-                        unsafe { job.isa.run(kernel) }
-                    })*
-                    other => unreachable!("no tile of {other} rows"),
-                }
+        with_tile!(rows, width, R, W => {
+            let kernel = ByteTiles::<R, W> {
+                operand: operand.as_ptr(),
+                first_pixel: pixel,
+                k_blocks: job.k_blocks,
+                weights: job.weights.as_ptr(),
+                bias: job.bias.as_ptr(),
+                scales: scales.scales.as_ptr(),
+                sums: scales.sums.as_ptr(),
+                tiles,
+                target: Target::new(job, &mut out, pixel),
             };
-        }
-        match width {
-            1 => tile!(1 2 3 4 5 6 7 8; 1),
-            2 => tile!(1 2 3 4 5 6 7 8; 2),
-            3 => tile!(1 2 3 4 5 6 7 8; 3),
-            other => unreachable!("no tile of {other} vectors"),
-        }
+            // SAFETY: the run's pixels are in one piece in output and residual, tiles start at multiples of a size
+            // that divides a chunk; the caller has compared the operand's length with pixels and weights, which
+            // were packed for this width.
+            unsafe { job.isa.run(kernel) }
+        });
         pixel += tiles * rows;
     }
 }

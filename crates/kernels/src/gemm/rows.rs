@@ -1,6 +1,6 @@
 //! The tile for convolutions of planar images: instead of pixels of 16 channels it reads windows of rows of numbers.
 
-use super::tile::{PanelJob, Target, divide};
+use super::tile::{PanelJob, Target, divide, with_tile};
 use super::{PackedGemm, Residual};
 use crate::activation::Activation;
 use crate::isa::Kernel;
@@ -59,34 +59,21 @@ fn run_panel<const T: usize>(job: &PanelJob<'_>, width: usize, windows: &Windows
             if tiles * rows == 0 {
                 continue;
             }
-            macro_rules! tile {
-                ($($r:literal)*; $w:literal) => {
-                    match rows {
-                        $($r => {
-                            let kernel = WindowTiles::<$r, $w, T> {
-                                x: windows.rows[pixel * T..].as_ptr(),
-                                rows: windows.count,
-                                row_stride: windows.stride,
-                                columns: windows.columns,
-                                weights: job.weights.as_ptr(),
-                                bias: job.bias.as_ptr(),
-                                tiles,
-                                target: Target::new(job, &mut out, pixel),
-                            };
-                            // SAFETY: the windows of these pixels are in the rows, the pixels in one piece in the output;
-                            // the weights were packed for this width.
-                            unsafe { job.isa.run(kernel) }
-                        })*
-                        other => unreachable!("no tile of {other} rows"),
-                    }
+            with_tile!(rows, width, R, W => {
+                let kernel = WindowTiles::<R, W, T> {
+                    x: windows.rows[pixel * T..].as_ptr(),
+                    rows: windows.count,
+                    row_stride: windows.stride,
+                    columns: windows.columns,
+                    weights: job.weights.as_ptr(),
+                    bias: job.bias.as_ptr(),
+                    tiles,
+                    target: Target::new(job, &mut out, pixel),
                 };
-            }
-            match width {
-                1 => tile!(1 2 3 4 5 6 7 8; 1),
-                2 => tile!(1 2 3 4 5 6 7 8; 2),
-                3 => tile!(1 2 3 4 5 6 7 8; 3),
-                other => unreachable!("no tile of {other} vectors"),
-            }
+                // SAFETY: the windows of these pixels are in the rows, the pixels in one piece in the output;
+                // the weights were packed for this width.
+                unsafe { job.isa.run(kernel) }
+            });
             pixel += tiles * rows;
         }
     }

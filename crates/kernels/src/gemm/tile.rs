@@ -303,6 +303,29 @@ pub(crate) const fn has_tile<S: Simd, P: Product>(rows: usize, width: usize) -> 
     shape::<S, P>().has_tile(rows, width)
 }
 
+/// Runs `$body` with the constants `$R` and `$W` for a tile of so many pixels and vectors.
+macro_rules! with_tile {
+    ($rows:expr, $width:expr, $R:ident, $W:ident => $body:expr) => {
+        match $width {
+            1 => with_tile!(@rows $rows, $R, $W, 1, $body, 1 2 3 4 5 6 7 8),
+            2 => with_tile!(@rows $rows, $R, $W, 2, $body, 1 2 3 4 5 6 7 8),
+            3 => with_tile!(@rows $rows, $R, $W, 3, $body, 1 2 3 4 5 6 7 8),
+            other => unreachable!("no tile of {other} vectors"),
+        }
+    };
+    (@rows $rows:expr, $R:ident, $W:ident, $width:literal, $body:expr, $($count:literal)*) => {
+        match $rows {
+            $($count => {
+                const $R: usize = $count;
+                const $W: usize = $width;
+                $body
+            })*
+            other => unreachable!("no tile of {other} rows"),
+        }
+    };
+}
+pub(super) use with_tile;
+
 /// Cuts n rows into tiles that are as equal as can be: `(tiles, rows)` of the larger and of the smaller ones.
 pub(super) fn divide(n: usize, largest: usize) -> [(usize, usize); 2] {
     let tiles = n.div_ceil(largest).max(1);
@@ -319,34 +342,21 @@ pub(super) fn plain<P: Product>(job: &PanelJob<'_>, width: usize, input: MapRef<
             if tiles * rows == 0 {
                 continue;
             }
-            macro_rules! tile {
-                ($($r:literal)*; $w:literal) => {
-                    match rows {
-                        $($r => {
-                            let kernel = PlainTiles::<P, $r, $w> {
-                                product: PhantomData,
-                                a: input.plane().wrapping_add(input.offset_of(pixel)),
-                                a_stride: input.map().block_stride(),
-                                k_blocks: job.k_blocks,
-                                weights: job.weights.as_ptr(),
-                                bias: job.bias.as_ptr(),
-                                tiles,
-                                target: Target::new(job, &mut out, pixel),
-                            };
-                            // SAFETY: the run's pixels are in one piece in all views, whose blocks the caller has compared
-                            // with the weights; the weights were packed for this width.
-                            unsafe { job.isa.run(kernel) }
-                        })*
-                        other => unreachable!("no tile of {other} rows"),
-                    }
+            with_tile!(rows, width, R, W => {
+                let kernel = PlainTiles::<P, R, W> {
+                    product: PhantomData,
+                    a: input.plane().wrapping_add(input.offset_of(pixel)),
+                    a_stride: input.map().block_stride(),
+                    k_blocks: job.k_blocks,
+                    weights: job.weights.as_ptr(),
+                    bias: job.bias.as_ptr(),
+                    tiles,
+                    target: Target::new(job, &mut out, pixel),
                 };
-            }
-            match width {
-                1 => tile!(1 2 3 4 5 6 7 8; 1),
-                2 => tile!(1 2 3 4 5 6 7 8; 2),
-                3 => tile!(1 2 3 4 5 6 7 8; 3),
-                other => unreachable!("no tile of {other} vectors"),
-            }
+                // SAFETY: the run's pixels are in one piece in all views, whose blocks the caller has compared
+                // with the weights; the weights were packed for this width.
+                unsafe { job.isa.run(kernel) }
+            });
             pixel += tiles * rows;
         }
     }

@@ -12,7 +12,7 @@
 //! The T are made when packing. The S are made once per call, because every panel needs them. One kernel call makes
 //! the same tile of all four quarters of the output, so that U2 and U3 never leave the first cache.
 
-use super::tile::{PanelJob, Target, divide, multiply};
+use super::tile::{PanelJob, Target, divide, multiply, with_tile};
 use crate::isa::{Isa, Kernel};
 use crate::map::{MapMut, MapRef};
 use crate::simd::{LANES, Simd};
@@ -303,41 +303,28 @@ pub(super) fn panel(job: &PanelJob<'_>, width: usize, input: MapRef<'_>, sums: &
             }
             let second = if odd_pixels && pair + 1 == half { pair } else { half + pair };
             let step = pair * LANES;
-            macro_rules! tile {
-                ($($r:literal)*; $w:literal) => {
-                    match rows {
-                        $($r => {
-                            let kernel = WinogradTiles::<$r, $w> {
-                                a: a.wrapping_add(step),
-                                a_stride,
-                                pairs,
-                                odd: job.k_blocks % 2,
-                                sums: sums.as_ptr().wrapping_add(step),
-                                plane,
-                                chunk,
-                                a22: a22.wrapping_add(step),
-                                a22_stride,
-                                last22: last22.wrapping_add(step),
-                                weights: job.weights.as_ptr(),
-                                bias: job.bias.as_ptr(),
-                                tiles,
-                                targets: [Target::new(job, &mut out, pair), Target::new(job, &mut out, second)],
-                                lacks_last: odd_pixels && pair + tiles * rows == half,
-                            };
-                            // SAFETY: the run's pairs are in one piece in all views, in the sums and in the copy, whose
-                            // blocks the caller has compared with the weights; these were packed for this width.
-                            unsafe { job.isa.run(kernel) }
-                        })*
-                        other => unreachable!("no tile of {other} rows"),
-                    }
+            with_tile!(rows, width, R, W => {
+                let kernel = WinogradTiles::<R, W> {
+                    a: a.wrapping_add(step),
+                    a_stride,
+                    pairs,
+                    odd: job.k_blocks % 2,
+                    sums: sums.as_ptr().wrapping_add(step),
+                    plane,
+                    chunk,
+                    a22: a22.wrapping_add(step),
+                    a22_stride,
+                    last22: last22.wrapping_add(step),
+                    weights: job.weights.as_ptr(),
+                    bias: job.bias.as_ptr(),
+                    tiles,
+                    targets: [Target::new(job, &mut out, pair), Target::new(job, &mut out, second)],
+                    lacks_last: odd_pixels && pair + tiles * rows == half,
                 };
-            }
-            match width {
-                1 => tile!(1 2 3 4 5 6 7 8; 1),
-                2 => tile!(1 2 3 4 5 6 7 8; 2),
-                3 => tile!(1 2 3 4 5 6 7 8; 3),
-                other => unreachable!("no tile of {other} vectors"),
-            }
+                // SAFETY: the run's pairs are in one piece in all views, in the sums and in the copy, whose
+                // blocks the caller has compared with the weights; these were packed for this width.
+                unsafe { job.isa.run(kernel) }
+            });
             pair += tiles * rows;
         }
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use mobileclip_shards::Fault;
+use mobileclip_shards::{Fault, make_room};
 use serde::{Deserialize, Serialize};
 
 const EXTENSION: &str = "embeddings";
@@ -87,32 +87,10 @@ impl EmbeddingStore {
             bytes.extend_from_slice(&value.to_le_bytes());
         }
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-        self.make_room(bytes.len() as u64)?;
+        make_room(&self.folder, EXTENSION, self.max_bytes.saturating_sub(bytes.len() as u64))?;
         let mut file = tempfile::Builder::new().prefix(".embeddings-").tempfile_in(&self.folder)?;
         file.write_all(&bytes)?;
         file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    }
-
-    /// Removes what was used longest ago, until so many bytes more are allowed.
-    fn make_room(&self, bytes: u64) -> io::Result<()> {
-        let mut files: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(&self.folder)?
-            .filter_map(|entry| entry.ok())
-            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == EXTENSION))
-            .filter_map(|entry| {
-                let metadata = entry.metadata().ok()?;
-                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
-            })
-            .collect();
-        files.sort();
-        let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-        for (_, size, path) in files {
-            if total + bytes <= self.max_bytes {
-                break;
-            }
-            fs::remove_file(path)?;
-            total -= size;
-        }
         Ok(())
     }
 }

@@ -94,35 +94,10 @@ impl Cache {
             }
             file.write_all(buffer.get(..read).unwrap_or_default()).map_err(io)?;
         };
-        self.make_room(bytes).map_err(io)?;
+        make_room(&self.folder, UNPACKED, self.max_bytes.saturating_sub(bytes)).map_err(io)?;
         let mut file = file.persist(&path).map_err(|error| io(error.error))?;
         file.rewind().map_err(io)?;
         Ok((file, fault))
-    }
-
-    /// Removes the unpacked shards that were used longest ago, until so many bytes more are allowed.
-    fn make_room(&self, bytes: u64) -> io::Result<()> {
-        let mut files: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(&self.folder)?
-            .filter_map(|entry| entry.ok())
-            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == UNPACKED))
-            .filter_map(|entry| {
-                let metadata = entry.metadata().ok()?;
-                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
-            })
-            .collect();
-        files.sort();
-        let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-        for (_, size, path) in files {
-            if total + bytes <= self.max_bytes {
-                break;
-            }
-            match fs::remove_file(path) {
-                // Another process was faster.
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => total -= size,
-            }
-        }
-        Ok(())
     }
 
     /// A stored index that fits an unpacked shard of so many bytes.
@@ -163,4 +138,31 @@ impl Entry {
         name.push(extension);
         name.into()
     }
+}
+/// Removes the files of an extension that were used longest ago, until all that are left take no more bytes than `allowed`.
+///
+/// # Errors
+/// If the folder cannot be read, or a file not removed.
+pub fn make_room(folder: &Path, extension: &str, allowed: u64) -> io::Result<()> {
+    let mut files: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok())
+        .filter(|entry| entry.path().extension().is_some_and(|found| found == extension))
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+        })
+        .collect();
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, bytes, path) in files {
+        if total <= allowed {
+            break;
+        }
+        match fs::remove_file(path) {
+            // Another process was faster.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => total -= bytes,
+        }
+    }
+    Ok(())
 }

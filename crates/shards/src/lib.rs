@@ -56,7 +56,7 @@ mod shard;
 mod stream;
 mod tar;
 
-pub use cache::Cache;
+pub use cache::{Cache, make_room};
 pub use dataset::Dataset;
 pub use error::{Error, Fault, Result, Tally};
 pub use limits::Limits;

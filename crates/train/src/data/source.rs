@@ -2,11 +2,10 @@
 
 use mobileclip_arch::{Interpolation, ResizeMode, Variant};
 use mobileclip_autodiff::Random;
-use mobileclip_image::augment::{self, Parameters, PictureParameters, Replay};
-use mobileclip_image::{self as image, DecodeOptions, Filter, PassOrder, Preprocess, Rect, RgbImage};
+use mobileclip_image::augment::{self, Replay};
+use mobileclip_image::{self as image, DecodeOptions, Filter, PassOrder, Preprocess, RgbImage};
 use mobileclip_shards::{
-    Augmentation, Cache, Dataset, Fault, Limits, Matrix, Reinforcement, ReinforcementSpec, Sample, Transform,
-    expand,
+    Augmentation, Cache, Dataset, Fault, Limits, Matrix, Reinforcement, ReinforcementSpec, Sample, expand,
 };
 use mobileclip_text::{Tokenizer, VOCABULARY_SIZE};
 use regex::Regex;
@@ -56,7 +55,6 @@ pub struct Source {
     captions: Captions,
     /// Of reinforced sets.
     reinforcement: Option<(ReinforcementSpec, Regex)>,
-    recorded: augment::Config,
     tokenizer: Tokenizer,
     context: usize,
     preprocess: Preprocess,
@@ -104,7 +102,6 @@ impl Source {
             dataset,
             captions: Captions::new(data)?,
             reinforcement: reinforcement.transpose()?,
-            recorded: recorded_transformations()?,
             tokenizer: Tokenizer::new(),
             context: variant.text.context,
             preprocess: preprocess(variant),
@@ -280,34 +277,6 @@ impl Source {
         let bad = |error: augment::Error| Skip::from(sample.bad("paug.json", error.to_string()));
         let Preprocess { size, interpolation, pass_order, .. } = self.preprocess;
         let how = Replay { size: Some(size), interpolation: Some(interpolation), pass_order };
-        self.recorded.replay(&parameters(augmentation), picture, &how).map_err(bad)
+        augmentation.replay(picture, &how).map_err(bad)
     }
-}
-
-/// The published transformations, and the mirroring that some sets have between crop and RandAugment.
-fn recorded_transformations() -> Result<augment::Config> {
-    let json = r#"{"random_resized_crop": {"size": 224, "interpolation": "bicubic"},
-                   "random_horizontal_flip": {"p": 0.5}, "rand_augment": {"p": 1.0}}"#;
-    augment::Config::parse(json).map_err(|error| Error::field("data.augment", error.to_string()))
-}
-
-/// A shard's augmentation in the words of who replays it.
-fn parameters(augmentation: &Augmentation) -> Parameters {
-    let crop = augmentation.crop;
-    let area =
-        Rect { left: crop.left, top: crop.top, width: crop.width as usize, height: crop.height as usize };
-    let transforms = augmentation.transforms.as_ref().map(|transforms| {
-        let of = |t: &Transform| augment::Transform {
-            operation: augment::Operation::ALL[t.operation as usize],
-            magnitude: t.magnitude,
-        };
-        transforms.iter().map(of).collect()
-    });
-    let picture = PictureParameters {
-        random_resized_crop: Some(area),
-        random_horizontal_flip: augmentation.flip,
-        rand_augment: transforms,
-        ..PictureParameters::default()
-    };
-    Parameters { picture, ..Parameters::default() }
 }

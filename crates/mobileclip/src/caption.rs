@@ -51,11 +51,8 @@ impl Model {
     /// # Errors
     /// If the model has none, is a deploy file (which keeps only what gives embeddings), or its weights are damaged.
     pub fn caption_writer(&self) -> Result<CaptionWriter<'_>> {
-        if self.is_deploy() {
-            return Err(Error::Deploy {
-                path: self.path().to_path_buf(),
-                reason: "captions need the checkpoint that it was made from".to_owned(),
-            });
+        if self.is_deploy() && self.variant.captioner.is_some() {
+            return Err(Error::Fused { path: self.path().to_path_buf() });
         }
         let weights: Arc<dyn Weights> = self.source.clone();
         let (size, pool) = (self.preprocess.size, Arc::clone(self.pool()));

@@ -72,6 +72,9 @@ fn what_cannot_be_is_one_line() {
     run(&place, &["a.jpg", "--top-p", "0"]).fails(&["top-p is 0"]);
     run(&place, &["a.jpg", "--max-ids", "5"]).fails(&["there must be room"]);
     place.run(&["caption", "a.jpg"]).fails(&["tiny writes no captions", "coca_ViT-L-14"]);
+    place.run(&["convert", "tiny.safetensors", "fused.safetensors"]).ends(0);
+    let fused = ["caption", "a.jpg", "--model", "fused.safetensors"];
+    place.run_plain(&fused).fails(&["tiny writes no captions"]);
     let inspected = place.run_plain(&["inspect", "--model", "coca.safetensors", "--variant", COCA]).ends(0);
     assert!(inspected.out.contains("parameters of the decoder"), "{}", inspected.out);
 }

@@ -1,5 +1,6 @@
 //! What can be typed, and the texts that explain it.
 
+mod data;
 mod measure;
 mod models;
 mod photos;
@@ -10,6 +11,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+pub use data::{
+    Compress, Names, OnBad, Pillow, Reinforce, ReinforceEmbeddings, ReinforceStage, Shards, StoredType,
+};
 pub use measure::{Bench, Eval, EvalTask};
 pub use models::{Convert, Download, Dtype, Export, Form, Inspect, Models, PixelOrder, Tokens, TowerName};
 pub use photos::{Caption, CaptionMethod, Classify, Embed, Index, Search};
@@ -93,6 +97,8 @@ pub enum Command {
     Export(Export),
     /// Measures how fast a model runs here
     Bench(Bench),
+    /// Makes reinforced shards: augmentations of pictures, and what teachers make of them
+    Reinforce(Reinforce),
     /// Trains a model on shards of pictures and captions
     #[cfg(feature = "train")]
     Train(Box<crate::commands::train::Train>),

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => commands::convert::run(&global, &args),
         Command::Export(args) => commands::export::run(&global, &args),
         Command::Bench(args) => commands::bench::run(&global, &args),
+        Command::Reinforce(args) => commands::reinforce::run(&global, &args),
         #[cfg(feature = "train")]
         Command::Train(args) => commands::train::run(&global, &args),
         Command::Models(args) => commands::models::run(&args),

@@ -16,6 +16,14 @@ pub fn work(is_quiet: bool, total: usize, noun: &str) -> ProgressBar {
     bar
 }
 
+/// A bar for work on files of so many bytes altogether, with the time left.
+pub fn bytes(is_quiet: bool, total: u64) -> ProgressBar {
+    let bar = bar(is_quiet, "{wide_bar} {bytes}/{total_bytes} of input  {eta} left{msg}");
+    bar.set_length(total);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
 fn bar(is_quiet: bool, template: &str) -> ProgressBar {
     let target = match is_quiet {
         true => ProgressDrawTarget::hidden(),

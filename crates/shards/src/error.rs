@@ -1,4 +1,4 @@
-//! What can be wrong: with the list of shards or the cache ([`Error`]), and inside a shard ([`Fault`]).
+//! What can be wrong: with the list of shards, the cache or a shard to write ([`Error`]), and inside a shard ([`Fault`]).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why there is nothing to read.
+/// Why there is nothing to read, or a shard cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // The messages say what each field is.
@@ -31,6 +31,9 @@ pub enum Error {
         path.display()
     )]
     CacheTooSmall { path: PathBuf, limit: u64 },
+
+    #[error("{}: `{member}` {reason}", path.display())]
+    Unwritable { path: PathBuf, member: String, reason: &'static str },
 
     #[error(transparent)]
     Fault(#[from] Fault),

@@ -1,4 +1,4 @@
-//! Webdataset shards to samples.
+//! Webdataset shards to samples, and samples to shards.
 //!
 //! A shard is a tar file (plain, gzip or zstd) whose members belong together by name: `0001.jpg`, `0001.txt`, `0001.json` are the
 //! sample `0001`. [`SampleStream`] reads a shard from the front, one sample in memory at a time; [`Shard`] and [`Dataset`] give
@@ -7,6 +7,8 @@
 //!
 //! A [`Sample`] has bytes and readers for the usual members; [`Reinforcement`] reads what reinforced shards add: recorded
 //! augmentations, synthetic captions, and what teachers made of them.
+//!
+//! [`ShardWriter`] writes shards in the form of the published sets; [`array_member`] packs embeddings as either of them does.
 //!
 //! Whatever is wrong inside a shard is a [`Fault`] that names shard, sample and member. Readers give faults in place of samples and
 //! go on where that is possible, so a caller chooses between stopping at the first and counting them in a [`Tally`].
@@ -55,6 +57,7 @@ mod sample;
 mod shard;
 mod stream;
 mod tar;
+mod write;
 
 pub use cache::{Cache, make_room};
 pub use dataset::Dataset;
@@ -63,8 +66,10 @@ pub use limits::Limits;
 pub use matrix::Matrix;
 pub use paths::{expand, numbered};
 pub use reinforced::{
-    Augmentation, CaptionSet, Crop, Operation, Reinforcement, ReinforcementSpec, Transform,
+    ArrayType, Augmentation, CaptionSet, Crop, Operation, Reinforcement, ReinforcementSpec, Transform,
+    array_member,
 };
 pub use sample::{Member, PICTURES, Sample};
 pub use shard::Shard;
 pub use stream::SampleStream;
+pub use write::{FinishedShard, ShardWriter, remove_partial};

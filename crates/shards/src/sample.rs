@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mobileclip_image::{DecodeOptions, RgbImage};
+use serde_json::{Map, Value};
 
 use crate::error::{Fault, Result};
 use crate::npy;
@@ -143,6 +144,53 @@ impl Sample {
     /// If there is none, or it is no JSON.
     pub fn json<T: serde::de::DeserializeOwned>(&self, suffix: &str) -> Result<T, Fault> {
         serde_json::from_slice(self.require(suffix)?).map_err(|error| self.bad(suffix, error.to_string()))
+    }
+
+    /// The texts in a field of the member `json`: a text, or a list of texts.
+    ///
+    /// # Errors
+    /// If there is none, it is no JSON object, or the field is something else.
+    pub fn json_texts(&self, field: &str) -> Result<Vec<String>, Fault> {
+        let mut object: Map<String, Value> = self.json("json")?;
+        let bad = |what: &str| self.bad("json", format!("`{field}` {what}"));
+        let text = |value: Value| match value {
+            Value::String(text) => Ok(text),
+            _ => Err(bad("has an entry that is no text")),
+        };
+        match object.remove(field) {
+            Some(Value::String(text)) => Ok(vec![text]),
+            Some(Value::Array(list)) if !list.is_empty() => list.into_iter().map(text).collect(),
+            Some(_) => Err(bad("is neither a text nor a list of texts")),
+            None => Err(bad("is not there")),
+        }
+    }
+
+    /// What it is called wherever it stands: the text `uid` of the member `json`, or its key.
+    ///
+    /// # Errors
+    /// If there is a `json` that is no JSON object.
+    pub fn uid(&self) -> Result<String, Fault> {
+        let Some(_) = self.get("json") else { return Ok(self.key.clone()) };
+        let mut object: Map<String, Value> = self.json("json")?;
+        match object.remove("uid") {
+            Some(Value::String(uid)) => Ok(uid),
+            _ => Ok(self.key.clone()),
+        }
+    }
+
+    /// The sample with other members in place of its own of the same suffixes.
+    #[must_use]
+    pub fn with(mut self, members: Vec<Member>) -> Self {
+        self.members.retain(|own| members.iter().all(|new| new.suffix != own.suffix));
+        self.members.extend(members);
+        self
+    }
+
+    /// The sample without the members of these suffixes.
+    #[must_use]
+    pub fn without(mut self, suffixes: &[&str]) -> Self {
+        self.members.retain(|member| !suffixes.contains(&member.suffix.as_str()));
+        self
     }
 
     /// A fault of one of its members.

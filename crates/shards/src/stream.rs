@@ -1,6 +1,7 @@
 //! A shard read from the front.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use crate::sample::{Member, Sample};
 pub struct SampleStream {
     shard: Arc<Path>,
     groups: Groups<Box<dyn Read + Send>, Vec<u8>>,
+    /// The file once more, which shares the place that was read up to.
+    file: Option<File>,
 }
 
 impl SampleStream {
@@ -25,8 +28,10 @@ impl SampleStream {
     /// # Errors
     /// If it cannot be opened.
     pub fn open(path: &Path, limits: Limits) -> Result<Self> {
-        let reader = compression::open(path)?.unpacked();
-        Ok(Self::new(path, reader, limits))
+        let opened = compression::open(path)?;
+        // Where a system has no second handle, nothing tells how far one is.
+        let file = opened.file.get_ref().try_clone().ok();
+        Ok(Self { file, ..Self::new(path, opened.unpacked(), limits) })
     }
 
     /// The samples of a tar stream that is unpacked already; `name` stands in messages.
@@ -34,7 +39,12 @@ impl SampleStream {
         let shard: Arc<Path> = name.into();
         let reader: Box<dyn Read + Send> = Box::new(reader);
         let groups = Groups::new(Arc::clone(&shard), reader, limits, |tar, member| tar.read(member.size));
-        Self { shard, groups }
+        Self { shard, groups, file: None }
+    }
+
+    /// How many bytes of the file, packed as it is, were read so far; 0 if that cannot be told.
+    pub fn position(&self) -> u64 {
+        self.file.as_ref().and_then(|mut file| file.stream_position().ok()).unwrap_or_default()
     }
 }
 

@@ -47,7 +47,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("mobileclip-shards", &["mobileclip-checkpoint", "mobileclip-image"]),
     ("mobileclip-eval", &["mobileclip", "mobileclip-shards"]),
-    ("mobileclip-cli", &["mobileclip", "mobileclip-eval", "mobileclip-shards", "mobileclip-train"]),
+    ("mobileclip-reinforce", &["mobileclip", "mobileclip-shards"]),
+    (
+        "mobileclip-cli",
+        &["mobileclip", "mobileclip-eval", "mobileclip-reinforce", "mobileclip-shards", "mobileclip-train"],
+    ),
     ("mobileclip-testing", &["mobileclip-arch"]),
 ];
 

@@ -108,7 +108,7 @@ config! {
         smallest_side: usize = 0,
         /// Pattern of the synthetic caption sets to draw from.
         synthetic: String = "^syn_text.*$".to_owned(),
-        /// Probability that the synthetic caption takes the place of the true one; without it there are both, and two loss terms.
+        /// Probability that the synthetic caption takes the place of the true one (0 where there are none); without it there are both, and two loss terms.
         mix_synthetic: Option<f64> = None,
         /// What the names of the embeddings end in, where a set has several.
         tag: String = String::new(),

@@ -12,6 +12,7 @@ pub mod index;
 pub mod inspect;
 pub mod manual;
 pub mod models;
+pub mod reinforce;
 pub mod search;
 pub mod tokens;
 #[cfg(feature = "train")]

@@ -12,6 +12,7 @@ mod index;
 mod models;
 mod nonsense;
 mod precision;
+mod reinforce;
 mod tools;
 #[cfg(feature = "train")]
 mod train;

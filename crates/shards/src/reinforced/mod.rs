@@ -3,6 +3,7 @@
 
 mod arrays;
 mod augmentation;
+mod write;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 pub use augmentation::{Augmentation, Crop};
 pub use mobileclip_image::augment::{Operation, Transform};
+pub use write::{ArrayType, array_member};
 
 use crate::error::{Fault, Result};
 use crate::limits::Limits;

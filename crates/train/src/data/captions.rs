@@ -49,21 +49,7 @@ impl Captions {
     pub(super) fn of(&self, sample: &Sample, random: Random) -> Result<Vec<String>, Fault> {
         let captions = match self {
             Captions::Text => vec![sample.text()?.to_owned()],
-            Captions::Json(field) => {
-                let mut object: Map<String, Value> = sample.json("json")?;
-                let bad = |what: &str| sample.bad("json", format!("`{field}` {what}"));
-                match object.remove(field) {
-                    Some(Value::String(text)) => vec![text],
-                    Some(Value::Array(list)) if !list.is_empty() => list
-                        .into_iter()
-                        .map(|v| {
-                            v.as_str().map(str::to_owned).ok_or_else(|| bad("has an entry that is no text"))
-                        })
-                        .collect::<Result<_, _>>()?,
-                    Some(_) => return Err(bad("is neither a text nor a list of texts")),
-                    None => return Err(bad("is not there")),
-                }
-            }
+            Captions::Json(field) => sample.json_texts(field)?,
             Captions::Class { names, templates } => {
                 let (member, class) = match sample.get("cls") {
                     Some(_) => ("cls", sample.class()?),

@@ -160,16 +160,19 @@ impl Source {
                 let reinforcement = Reinforcement::read(&sample, texts.len(), spec)?;
                 let true_caption =
                     (texts.swap_remove(text), reinforcement.text_embeddings.row(text).to_vec());
-                let synthetic = synthetic(&reinforcement, pattern, |what, count| match what {
-                    "set" => pick(random.with_name(what), count),
-                    _ => choose(what, count),
-                });
-                let synthetic = synthetic.ok_or_else(|| {
-                    sample.bad("syn.json", format!("no captions in a set whose name matches `{pattern}`"))
-                })?;
+                let synthetic = || {
+                    let chosen = synthetic(&reinforcement, pattern, |what, count| match what {
+                        "set" => pick(random.with_name(what), count),
+                        _ => choose(what, count),
+                    });
+                    chosen.ok_or_else(|| {
+                        sample.bad("syn.json", format!("no captions in a set whose name matches `{pattern}`"))
+                    })
+                };
                 let pair = match self.config.mix_synthetic {
-                    None => vec![true_caption, synthetic],
-                    Some(share) if random.with_name("mix").unit() < share => vec![synthetic],
+                    None => vec![true_caption, synthetic()?],
+                    Some(share) if random.with_name("mix").unit() < share => vec![synthetic()?],
+                    // Sets without synthetic captions are trained on with a share of 0.
                     Some(_) => vec![true_caption],
                 };
                 for (caption, embedding) in pair {

@@ -1,0 +1,174 @@
+//! Commands that make data.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+
+use super::shared::{Precision, count};
+
+#[derive(Args, Debug)]
+pub struct Reinforce {
+    #[command(subcommand)]
+    pub stage: ReinforceStage,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ReinforceStage {
+    /// Augments pictures and records what teachers make of them and of the captions
+    Embeddings(Box<ReinforceEmbeddings>),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip reinforce embeddings --input 'shards/{00000..00019}.tar.gz' --output reinforced \\
+      --teacher ViT-L-14 --augmentations 10
+  mobileclip reinforce embeddings --input shards --output reinforced --teacher a.safetensors --teacher b.safetensors --dtype bf16
+  mobileclip reinforce embeddings --input shards --output reinforced \\
+      --teacher runs/teacher/checkpoints/step-00010000/student.safetensors=runs/teacher/variant.toml --captions json:captions
+
+Each picture is decoded once; K augmentations of it are drawn, replayed at each teacher's size and embedded. A shard of the
+output has what the input has, and beside it
+  KEY.paug.json   the augmentations' parameters
+  KEY.npz         image_emb (K rows), text_emb (a row a true caption), SET_emb (a row a synthetic caption of SET); columns:
+                  the teachers' embeddings side by side in the order of --teacher, each of length 1. (KEY.pth.gz with --dtype bf16.)
+  KEY.syn.json    the synthetic captions; {} where the input has none
+Output folder: also manifest.jsonl (a line a shard), config.json (what the folder was made with; the published trainer takes it).
+
+To train on it (widths: as this command prints them; the share of 0 where there are no synthetic captions):
+  [data]
+  shards = [\"reinforced\"]
+  augment = \"recorded\"
+  mix_synthetic = 0.0
+  [loss]
+  contrastive_weight = 0.0
+  distill_weight = 1.0
+  teacher_widths = [512]
+  teacher_scales = [100.0]
+
+The augmentations of a sample depend on --seed, its uid (in KEY.json; else its key) and its picture's size alone, so the same
+command gives the same bytes again. A shard appears when it is whole: a rerun makes those that are missing. Ctrl-C leaves the
+shard at hand to the next run.
+
+The default augmentation is the published one, a bicubic random resized crop and RandAugment (2 operations, magnitude 9 of 31),
+at the teachers' size.")]
+pub struct ReinforceEmbeddings {
+    #[command(flatten)]
+    pub shards: Shards,
+
+    /// A teacher: a model's name, folder or file, =VARIANT (name or TOML file) after it where need be; may be repeated
+    #[arg(long, required = true, value_name = "CHECKPOINT[=VARIANT]")]
+    pub teacher: Vec<String>,
+
+    /// Augmentations of each picture
+    #[arg(long, short = 'k', value_name = "K", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub augmentations: u32,
+
+    /// The augmentations' configuration, in the published form: a JSON or TOML file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub augment: Option<PathBuf>,
+
+    /// Seed of the augmentations
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub seed: u64,
+
+    /// How embeddings are stored
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
+    pub dtype: StoredType,
+
+    /// Where the true captions stand: txt, or json:FIELD (a text or a list of texts in KEY.json)
+    #[arg(long, value_name = "WHERE", default_value = "txt", value_parser = captions)]
+    pub captions: mobileclip_reinforce::Captions,
+
+    /// Which Pillow's resize is followed; published sets come from one before 12.2
+    #[arg(long, value_enum, value_name = "VERSION", default_value = "13")]
+    pub pillow: Pillow,
+
+    /// What numbers the towers multiply
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
+    pub precision: Precision,
+}
+
+/// From shards to shards.
+#[derive(Args, Debug)]
+pub struct Shards {
+    /// Shards: paths, folders, brace lists, wildcards; may be repeated
+    #[arg(long, required = true, value_name = "SHARDS", value_hint = ValueHint::AnyPath)]
+    pub input: Vec<String>,
+
+    /// The folder of the shards that are made
+    #[arg(long, short, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: PathBuf,
+
+    /// What becomes of samples without picture or caption, or with broken ones
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "keep")]
+    pub on_bad: OnBad,
+
+    /// What the shards are called
+    #[arg(long, value_enum, value_name = "HOW", default_value = "input")]
+    pub names: Names,
+
+    /// How the shards are packed
+    #[arg(long, value_enum, value_name = "HOW", default_value = "none")]
+    pub compress: Compress,
+
+    /// Samples that a thread takes at a time
+    #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
+    pub batch: usize,
+
+    /// Prints the report as a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnBad {
+    /// They are written as they are, without reinforcement
+    Keep,
+    /// They are left out
+    Drop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Names {
+    /// As the inputs
+    Input,
+    /// By their place in the list: 00000000, 00000001, …
+    Count,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compress {
+    /// Training reads such shards as they are; embeddings hardly become smaller
+    None,
+    /// .tar.gz
+    Gz,
+    /// .tar.zst
+    Zst,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StoredType {
+    /// 32 bits, in KEY.npz
+    F32,
+    /// bfloat16, in KEY.pth.gz: half the bytes, cosines off by 1e-5
+    Bf16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pillow {
+    /// 13
+    #[value(name = "13")]
+    Pillow13,
+    /// 12.2 and 12.3
+    #[value(name = "12.2")]
+    Pillow12_2,
+    /// Those before
+    #[value(name = "older")]
+    Older,
+}
+
+fn captions(text: &str) -> Result<mobileclip_reinforce::Captions, String> {
+    let captions = mobileclip_reinforce::Captions::parse(text);
+    captions.ok_or_else(|| format!("`{text}` is neither txt nor json:FIELD"))
+}

@@ -1,0 +1,232 @@
+//! The folder of reinforced shards: names, and notes of what was made how.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// What a folder was made with; also the configuration that the published trainer asks for.
+pub const CONFIG: &str = "config.json";
+/// A line a shard.
+pub const MANIFEST: &str = "manifest.jsonl";
+/// Notes and leases.
+const WORK: &str = ".reinforce";
+const ENDINGS: [&str; 3] = [".tar.gz", ".tar.zst", ".tar"];
+
+/// What shards are called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Naming {
+    /// As their inputs.
+    #[default]
+    Input,
+    /// By their place in the list of inputs: `00000000`, `00000001`, ….
+    Count,
+}
+
+/// How shards are packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// Not: embeddings hardly become smaller, and training reads such shards as they are.
+    #[default]
+    None,
+    /// By gzip.
+    Gzip,
+    /// By zstd.
+    Zstd,
+}
+
+impl Packing {
+    fn ending(self) -> &'static str {
+        match self {
+            Self::None => ".tar",
+            Self::Gzip => ".tar.gz",
+            Self::Zstd => ".tar.zst",
+        }
+    }
+}
+
+/// A shard to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub input: PathBuf,
+    pub input_bytes: u64,
+    /// The name of what is made.
+    pub name: String,
+}
+
+/// What was made of a shard: its line of the manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// Its name.
+    pub shard: String,
+    /// How many samples it has; the published manifests call it so.
+    pub num_uids: usize,
+    /// How many bytes.
+    pub bytes: u64,
+    /// What it was made from.
+    pub input: PathBuf,
+    /// How many bytes that had.
+    pub input_bytes: u64,
+    /// Samples that the stage could use.
+    pub made: usize,
+    /// Samples that stay as they were.
+    pub kept: usize,
+    /// Samples that were left out.
+    pub dropped: usize,
+    /// What was wrong with them, by cause.
+    pub faults: BTreeMap<String, usize>,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// When it was finished, in seconds since 1970.
+    pub finished: u64,
+    /// What the stage's output depends on.
+    #[serde(flatten)]
+    pub settings: Map<String, Value>,
+}
+
+/// The folder of a run, which may be that of other processes, too.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes the folder, or goes on with one that was made with the same settings.
+    pub(crate) fn open(path: &Path, settings: &Map<String, Value>) -> Result<Self> {
+        let work = path.join(WORK);
+        fs::create_dir_all(&work).map_err(Error::io(&work))?;
+        let folder = Self { path: path.to_path_buf() };
+        let config = path.join(CONFIG);
+        if !config.exists() {
+            let text = serde_json::to_string_pretty(settings).unwrap_or_default() + "\n";
+            match folder.create(&config, text.as_bytes(), false) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => created.map_err(Error::io(&config))?,
+            }
+        }
+        folder.check(&config, settings)?;
+        Ok(folder)
+    }
+
+    fn check(&self, config: &Path, settings: &Map<String, Value>) -> Result<()> {
+        let text = fs::read_to_string(config).map_err(Error::io(config))?;
+        let there: Map<String, Value> = serde_json::from_str(&text)
+            .map_err(|error| Error::Malformed { path: config.to_path_buf(), reason: error.to_string() })?;
+        // As text: what was computed with has been through it once more.
+        let same = |key: &String| {
+            let text = |map: &Map<String, Value>| map.get(key).map(Value::to_string);
+            text(&there) == text(settings)
+        };
+        match settings.keys().chain(there.keys()).find(|key| !same(key)) {
+            None => Ok(()),
+            Some(key) => {
+                let of =
+                    |map: &Map<String, Value>| map.get(key).map_or("nothing".to_owned(), Value::to_string);
+                let (path, key) = (config.to_path_buf(), key.clone());
+                Err(Error::OtherSettings { path, found: of(&there), given: of(settings), key })
+            }
+        }
+    }
+
+    /// The shards to make of these.
+    pub(crate) fn jobs(&self, inputs: &[PathBuf], naming: Naming, packing: Packing) -> Result<Vec<Job>> {
+        let mut names: HashMap<String, &Path> = HashMap::new();
+        let mut jobs = Vec::new();
+        for (i, input) in inputs.iter().enumerate() {
+            let own = input.file_name().unwrap_or_default().to_string_lossy();
+            let stem = match naming {
+                Naming::Input => {
+                    ENDINGS.iter().find_map(|ending| own.strip_suffix(ending)).unwrap_or(&own).to_owned()
+                }
+                Naming::Count => format!("{i:08}"),
+            };
+            let name = stem + packing.ending();
+            let input_bytes = fs::metadata(input).map_err(Error::io(input))?.len();
+            if let Some(first) = names.insert(name.clone(), input) {
+                let (first, second) = (first.to_path_buf(), input.clone());
+                return Err(Error::SameName { first, second, shard: self.path.join(name) });
+            }
+            jobs.push(Job { input: input.clone(), input_bytes, name });
+        }
+        Ok(jobs)
+    }
+
+    /// Where a shard stands when it is finished.
+    pub(crate) fn shard(&self, job: &Job) -> PathBuf {
+        self.path.join(&job.name)
+    }
+
+    fn note(&self, job: &Job) -> PathBuf {
+        self.path.join(WORK).join(format!("{}.json", job.name))
+    }
+
+    /// Whether a shard is finished.
+    ///
+    /// # Errors
+    /// If it was made from another input.
+    pub(crate) fn is_finished(&self, job: &Job) -> Result<bool> {
+        let shard = self.shard(job);
+        if !shard.exists() {
+            return Ok(false);
+        }
+        match self.read_note(job)? {
+            Some(note) if note.input_bytes != job.input_bytes => {
+                let (input, found, given) = (job.input.clone(), note.input_bytes, job.input_bytes);
+                Err(Error::OtherInput { shard, input, found, given })
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// The note of a shard, which is written before the shard appears.
+    fn read_note(&self, job: &Job) -> Result<Option<Note>> {
+        let path = self.note(job);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(Error::io(&path))?,
+        };
+        let note = serde_json::from_str(&text);
+        note.map(Some).map_err(|error| Error::Malformed { path, reason: error.to_string() })
+    }
+
+    pub(crate) fn write_note(&self, job: &Job, note: &Note) -> Result<()> {
+        let path = self.note(job);
+        self.create(&path, &line(note), true).map_err(Error::io(&path))
+    }
+
+    /// Writes the manifest: the notes of all shards that are finished.
+    pub(crate) fn write_manifest(&self, jobs: &[Job]) -> Result<()> {
+        let mut lines = Vec::new();
+        for job in jobs {
+            if self.shard(job).exists()
+                && let Some(note) = self.read_note(job)?
+            {
+                lines.extend(line(&note));
+            }
+        }
+        let path = self.path.join(MANIFEST);
+        self.create(&path, &lines, true).map_err(Error::io(&path))
+    }
+
+    /// A file that appears whole; in place of another, or only if there is none.
+    fn create(&self, path: &Path, bytes: &[u8], replaces: bool) -> io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .prefix(".writing-")
+            .make_in(self.path.join(WORK), |path| File::options().write(true).create_new(true).open(path))?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        let persisted = if replaces { file.persist(path) } else { file.persist_noclobber(path) };
+        persisted.map(|_| ()).map_err(|error| error.error)
+    }
+}
+
+fn line(note: &Note) -> Vec<u8> {
+    let mut line = serde_json::to_vec(note).unwrap_or_default();
+    line.push(b'\n');
+    line
+}

@@ -1,5 +1,6 @@
 //! Captions of pictures.
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ impl Default for CaptionOptions {
     }
 }
 
-/// Writes captions with a model that can (the CoCa models).
+/// Writes captions with a model that can (the CoCa models); `M` is how the model is held, `&Model` or `Arc<Model>`.
 ///
 /// ```no_run
 /// let model = mobileclip::Model::load("coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k")?;
@@ -40,8 +41,8 @@ impl Default for CaptionOptions {
 /// println!("{}", captions[0].as_ref().unwrap()[0]);
 /// # Ok::<(), mobileclip::Error>(())
 /// ```
-pub struct CaptionWriter<'m> {
-    model: &'m Model,
+pub struct CaptionWriter<M> {
+    model: M,
     captioner: Captioner,
 }
 
@@ -50,16 +51,8 @@ impl Model {
     ///
     /// # Errors
     /// If the model has none, is a deploy file (which keeps only what gives embeddings), or its weights are damaged.
-    pub fn caption_writer(&self) -> Result<CaptionWriter<'_>> {
-        if self.is_deploy() && self.variant.captioner.is_some() {
-            return Err(Error::Fused { path: self.path().to_path_buf() });
-        }
-        let weights: Arc<dyn Weights> = self.source.clone();
-        let (size, pool) = (self.preprocess.size, Arc::clone(self.pool()));
-        let captioner = Captioner::new(&self.variant, weights, self.isa(), pool, size, self.precision());
-        self.source.take_error()?;
-        let captioner = captioner.map_err(|error| self.caption_error(error))?;
-        Ok(CaptionWriter { model: self, captioner })
+    pub fn caption_writer(&self) -> Result<CaptionWriter<&Model>> {
+        CaptionWriter::new(self)
     }
 
     fn caption_error(&self, source: mobileclip_captioner::Error) -> Error {
@@ -67,7 +60,28 @@ impl Model {
     }
 }
 
-impl CaptionWriter<'_> {
+impl<M: Borrow<Model> + Sync> CaptionWriter<M> {
+    /// Packs the captioner of a model: image tower, text tower and decoder.
+    ///
+    /// # Errors
+    /// As [`Model::caption_writer`].
+    pub fn new(held: M) -> Result<Self> {
+        let model: &Model = held.borrow();
+        if model.is_deploy() && model.variant.captioner.is_some() {
+            return Err(Error::Fused { path: model.path().to_path_buf() });
+        }
+        let weights: Arc<dyn Weights> = model.source.clone();
+        let (size, pool) = (model.preprocess.size, Arc::clone(model.pool()));
+        let captioner = Captioner::new(&model.variant, weights, model.isa(), pool, size, model.precision());
+        model.source.take_error()?;
+        let captioner = captioner.map_err(|error| model.caption_error(error))?;
+        Ok(Self { model: held, captioner })
+    }
+
+    fn model(&self) -> &Model {
+        self.model.borrow()
+    }
+
     /// Captions of pictures: for each as many as `options.samples`. What is by chance depends on the seed, the picture's name
     /// and the sample's number alone.
     ///
@@ -78,7 +92,7 @@ impl CaptionWriter<'_> {
         pictures: &[(&str, &RgbImage)],
         options: &CaptionOptions,
     ) -> Result<Vec<Vec<String>>> {
-        let looked = self.model.in_parallel(pictures, |(_, image)| self.look(image));
+        let looked = self.model().in_parallel(pictures, |(_, image)| self.look(image));
         let looked = looked.into_iter().collect::<Result<Vec<Picture>>>()?;
         let names: Vec<&str> = pictures.iter().map(|(name, _)| *name).collect();
         self.write(&names, &looked.iter().collect::<Vec<_>>(), options)
@@ -93,8 +107,9 @@ impl CaptionWriter<'_> {
         paths: &[PathBuf],
         options: &CaptionOptions,
     ) -> Result<Vec<Result<Vec<String>>>> {
-        let looked =
-            self.model.in_parallel(paths, |path| self.look(&decode_file(path, self.model.decode_options())?));
+        let looked = self
+            .model()
+            .in_parallel(paths, |path| self.look(&decode_file(path, self.model().decode_options())?));
         let names: Vec<String> = paths.iter().map(|path| name_of(path)).collect();
         let seen: Vec<(&str, &Picture)> = names
             .iter()
@@ -108,9 +123,9 @@ impl CaptionWriter<'_> {
     }
 
     fn look(&self, image: &RgbImage) -> Result<Picture> {
-        let pixels = self.model.preprocess.apply(image)?;
-        let picture = self.captioner.look(self.model.preprocess.size, &pixels);
-        picture.map_err(|error| self.model.caption_error(error))
+        let pixels = self.model().preprocess.apply(image)?;
+        let picture = self.captioner.look(self.model().preprocess.size, &pixels);
+        picture.map_err(|error| self.model().caption_error(error))
     }
 
     fn write(
@@ -119,7 +134,7 @@ impl CaptionWriter<'_> {
         pictures: &[&Picture],
         options: &CaptionOptions,
     ) -> Result<Vec<Vec<String>>> {
-        let tokenizer = self.model.tokenizer();
+        let tokenizer = self.model().tokenizer();
         let mut prompt = tokenizer.encode(&options.beginning);
         // What is to be continued has no end mark.
         prompt.pop();
@@ -131,9 +146,9 @@ impl CaptionWriter<'_> {
             })
             .collect();
         let written = self.captioner.write(&requests, &options.settings);
-        self.model.source.take_error()?;
+        self.model().source.take_error()?;
         let captions =
-            written.map_err(|error| self.model.caption_error(error))?.into_iter().map(|mut ids| {
+            written.map_err(|error| self.model().caption_error(error))?.into_iter().map(|mut ids| {
                 if options.whole {
                     return text_of(&tokenizer.decode(&ids));
                 }

@@ -376,11 +376,10 @@ impl Model {
     }
 
     /// `f` of every item: one item on each thread, and what does not fill all threads with all of them for each item.
-    pub(crate) fn in_parallel<T: Sync, R: Send + Sync>(
-        &self,
-        items: &[T],
-        f: impl Fn(&T) -> R + Sync,
-    ) -> Vec<R> {
+    ///
+    /// # Panics
+    /// If `f` does.
+    pub fn in_parallel<T: Sync, R: Send + Sync>(&self, items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
         let (together, rest) = items.split_at(items.len() / self.threads() * self.threads());
         let results: Vec<OnceLock<R>> = together.iter().map(|_| OnceLock::new()).collect();
         // While the pool is busy with the items, the engine inside stays on its thread.

@@ -289,6 +289,12 @@ pub(crate) enum TextBlock {
 }
 
 impl Text {
+    /// The name of its table of positions.
+    pub fn positions_name(&self) -> String {
+        let leaf = "positional_embedding";
+        if self.prefix.is_empty() { leaf.to_owned() } else { format!("{}.{leaf}", self.prefix) }
+    }
+
     pub(crate) fn layout(&self) -> impl Iterator<Item = TextBlock> + use<> {
         let end = self.mixer_ends.then_some(TextBlock::RepMixer);
         let blocks = std::iter::repeat_n(TextBlock::Transformer, self.blocks.layers);

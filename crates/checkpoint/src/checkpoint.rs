@@ -23,6 +23,8 @@ use crate::view::TensorView;
 pub struct Options {
     /// The variant, where weights and names do not tell, or a variant of one's own.
     pub variant: Option<Variant>,
+    /// Whether the named variant may have another context length than it says: that of the file's text positions.
+    pub any_context: bool,
     /// What the file may ask of us.
     pub limits: Limits,
 }
@@ -93,6 +95,11 @@ impl Checkpoint {
         let hints =
             Hints::of(&std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_path_buf()));
         let found = match &options.variant {
+            Some(variant) if options.any_context => {
+                let mut variant = variant.clone();
+                detect::take_context(&file, &names, &mut variant);
+                detect::given(&file, &names, config, &variant)?
+            }
             Some(variant) => detect::given(&file, &names, config, variant)?,
             None => detect::find(&file, &names, config, &hints)?,
         };

@@ -11,7 +11,7 @@ use crate::file::TensorFile;
 use crate::fit::Fit;
 use crate::hints::{self, Hints};
 
-/// Rows of positions that a captioner may have, as many as a variant may say.
+/// Rows of positions that a text tower may have, as many as a variant may say.
 const MOST_POSITIONS: usize = 65536;
 
 /// A variant and how it lies over the file, with what should be told.
@@ -86,14 +86,20 @@ pub(crate) fn find(
 fn of_this_context(file: &TensorFile, names: &Canonical) -> Vec<Variant> {
     let mut all = variants().to_vec();
     for variant in all.iter_mut().filter(|variant| variant.captioner.is_some()) {
-        let source = names.tensors.get(&format!("{}.positional_embedding", variant.text.prefix));
-        let shape = source.and_then(|source| file.get(&source.name)).map(|view| view.shape());
-        // The class token has the last row.
-        if let Some(&[rows @ 2..=MOST_POSITIONS, _]) = shape {
-            variant.text.context = rows - 1;
-        }
+        take_context(file, names, variant);
     }
     all
+}
+
+/// Gives a variant the context that the rows of the file's text positions say.
+pub(crate) fn take_context(file: &TensorFile, names: &Canonical, variant: &mut Variant) {
+    let source = names.tensors.get(&variant.text.positions_name());
+    let shape = source.and_then(|source| file.get(&source.name)).map(|view| view.shape());
+    // A captioner's class token has the last row.
+    let more = usize::from(variant.captioner.is_some());
+    if let Some(&[rows @ 2..=MOST_POSITIONS, _]) = shape {
+        variant.text.context = rows - more;
+    }
 }
 
 fn finish(file: &TensorFile, variant: &Variant, fit: Fit, warnings: Vec<String>) -> Result<Detected> {

@@ -28,7 +28,7 @@ pub fn load_options(global: &Global, decoding: Option<&Decoding>) -> anyhow::Res
 }
 
 /// A variant by its name, or from a file.
-fn variant(name_or_file: &str) -> anyhow::Result<Variant> {
+pub fn variant(name_or_file: &str) -> anyhow::Result<Variant> {
     if let Some(variant) = mobileclip::variant(name_or_file) {
         return Ok(variant.clone());
     }

@@ -14,6 +14,11 @@ impl Matrix {
         (rows.checked_mul(columns) == Some(values.len())).then_some(Self { rows, columns, values })
     }
 
+    /// Rows of nothing.
+    pub(crate) fn without_columns(rows: usize) -> Self {
+        Self { rows, columns: 0, values: Vec::new() }
+    }
+
     /// How many rows there are.
     pub fn rows(&self) -> usize {
         self.rows

@@ -1,6 +1,7 @@
 //! A run's configuration: one TOML file, whose every field has a default and can be set from outside.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::loss::{Contrast, Objective, TeacherAverage, Teachers};
 use crate::optimiser::AdamW;
 use crate::schedule::Schedule;
+use crate::teacher::Teacher;
 
 /// A field, for who sets fields by name.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +69,8 @@ config! {
         variant: String = "MobileCLIP2-S0".to_owned(),
         /// A checkpoint in train form to start from (folder or file), instead of random weights.
         start: Option<PathBuf> = None,
+        /// Tokens of a text, if not as many as the variant has; the positions of a checkpoint to start from are resized to it, as open_clip does.
+        context: Option<usize> = None,
         /// Patterns of tensor names that are not trained (`visual.*` locks the image tower); their BatchNorms keep their statistics.
         freeze: Vec<String> = Vec::new(),
         /// Probability of dropping the last residual branch of a tower; earlier ones are dropped less.
@@ -121,6 +125,8 @@ config! {
         contrastive_weight: f64 = 1.0,
         /// Weight of the distillation term.
         distill_weight: f64 = 0.0,
+        /// Captioners only: weight of the loss of the next words; by default 2.
+        caption_weight: Option<f64> = None,
         /// Width of each teacher's embedding, in the order of the shards' columns.
         teacher_widths: Vec<usize> = Vec::new(),
         /// Logit scale of each teacher, or one for all.
@@ -129,6 +135,22 @@ config! {
         teacher_biases: Vec<f64> = Vec::new(),
         /// What of several teachers is averaged: `probabilities` or `logits`.
         teacher_average: Average = Average::Probabilities,
+    }
+    /// Models that are learnt from while training, instead of from embeddings in the shards.
+    teachers: TeachersConfig {
+        /// The teachers: names of the hub, folders or files, as `--model` takes them. Each sees pictures in its own size and preprocessing.
+        checkpoints: Vec<String> = Vec::new(),
+        /// The variant of each, a name or a TOML file, where the weights do not tell; none, or one for each teacher.
+        variants: Vec<String> = Vec::new(),
+    }
+    /// What is measured in between.
+    eval: EvalConfig {
+        /// Sets in CLIP_benchmark's layout, or with a folder for each class: zero-shot classification, or retrieval.
+        sets: Vec<String> = Vec::new(),
+        /// Steps between measurements; there is one at the end in any case.
+        every: u64 = 1000,
+        /// Pictures of each set that count; 0 stands for all.
+        limit: usize = 0,
     }
     /// How parameters move.
     optimiser: OptimiserConfig {
@@ -271,7 +293,7 @@ impl Config {
     /// # Errors
     /// [`Error::Field`] with the field and the reason; [`Error::Objective`].
     pub fn check(&self) -> Result<()> {
-        let Config { model, data, loss, optimiser, run } = self;
+        let Config { model, data, loss, teachers, eval, optimiser, run } = self;
         let refuse = |wrong: bool, field, reason: &str| match wrong {
             true => Err(Error::field(field, reason)),
             false => Ok(()),
@@ -299,6 +321,7 @@ impl Config {
         )?;
         refuse(run.checkpoint_every == 0, "run.checkpoint_every", "must be at least 1")?;
         refuse(run.log_every == 0, "run.log_every", "must be at least 1")?;
+        refuse(eval.every == 0, "eval.every", "must be at least 1")?;
         refuse(
             run.keep == 0,
             "run.keep",
@@ -337,10 +360,22 @@ impl Config {
         }
         let recorded = data.augment == Augment::Recorded;
         let distills = loss.distill_weight > 0.0;
+        let (online, named) = (teachers.checkpoints.len(), teachers.variants.len());
         refuse(
-            distills && !recorded,
+            online > 0 && !distills,
+            "teachers.checkpoints",
+            "nothing is learnt from teachers: loss.distill_weight is 0",
+        )?;
+        refuse(
+            named != 0 && named != online,
+            "teachers.variants",
+            &format!("{named} for {online} teachers: give none, or one for each"),
+        )?;
+        refuse(
+            distills && !recorded && online == 0,
             "data.augment",
-            "the stored teacher embeddings are those of recorded augmentations; must be recorded if loss.distill_weight is above 0",
+            "the stored teacher embeddings are those of recorded augmentations; must be recorded if loss.distill_weight is above 0 \
+             and there are no teachers.checkpoints",
         )?;
         refuse(
             data.mix_synthetic.is_some() && !recorded,
@@ -348,14 +383,19 @@ impl Config {
             "needs reinforced shards, data.augment = \"recorded\"",
         )?;
         refuse(
-            recorded && loss.teacher_widths.is_empty(),
+            recorded && online == 0 && loss.teacher_widths.is_empty(),
             "loss.teacher_widths",
             "are needed to read reinforced shards",
         )?;
         refuse(
-            !recorded && !loss.teacher_widths.is_empty(),
+            !recorded && online == 0 && !loss.teacher_widths.is_empty(),
             "loss.teacher_widths",
             "there is no distillation: loss.distill_weight is 0 and data.augment not recorded",
+        )?;
+        refuse(
+            model.context.is_some_and(|context| !(2..=65535).contains(&context)),
+            "model.context",
+            "must be 2 to 65535",
         )?;
         refuse(!positive(optimiser.lr), "optimiser.lr", "must be above 0")?;
         for (field, value) in [
@@ -379,15 +419,27 @@ impl Config {
             glob::Pattern::new(pattern)
                 .map_err(|e| Error::field("model.freeze", format!("`{pattern}`: {e}")))?;
         }
-        self.objective().map(drop)
+        self.objective(loss.caption_weight.is_some()).map(drop)
     }
 
-    /// What is minimised.
+    /// What is minimised, by a captioner or another model.
     ///
     /// # Errors
-    /// [`Error::Objective`] if the teachers' counts or the weights contradict each other.
-    pub fn objective(&self) -> Result<Objective> {
+    /// [`Error::Objective`] if the teachers' counts or the weights contradict each other; [`Error::Field`] if one is the model's that it is
+    /// not.
+    pub fn objective(&self, is_captioner: bool) -> Result<Objective> {
         let loss = &self.loss;
+        if is_captioner {
+            if loss.distill_weight > 0.0 || loss.contrast != ContrastName::Softmax {
+                let reason = "a captioner has the contrastive and the caption loss alone";
+                return Err(Error::field("loss.distill_weight, loss.contrast", reason));
+            }
+            let weight = loss.caption_weight.unwrap_or(PUBLISHED_CAPTION_WEIGHT);
+            return Ok(Objective::captioner(loss.contrastive_weight, weight)?);
+        }
+        if loss.caption_weight.is_some() {
+            return Err(Error::field("loss.caption_weight", "the model writes no captions"));
+        }
         let average = match loss.teacher_average {
             Average::Probabilities => TeacherAverage::Probabilities,
             Average::Logits => TeacherAverage::Logits,
@@ -396,7 +448,10 @@ impl Config {
             ContrastName::Softmax => Contrast::Softmax,
             ContrastName::Sigmoid => Contrast::Sigmoid,
         };
-        let teachers = match loss.teacher_widths.is_empty() {
+        // As long as online teachers are not loaded, nobody knows how wide they are; their count is known.
+        let unknown = vec![1; self.teachers.checkpoints.len()];
+        let widths = if loss.teacher_widths.is_empty() { &unknown } else { &loss.teacher_widths };
+        let teachers = match widths.is_empty() {
             true if !loss.teacher_scales.is_empty() => {
                 return Err(Error::field(
                     "loss.teacher_scales",
@@ -404,14 +459,36 @@ impl Config {
                 ));
             }
             true => None,
-            false => Some(Teachers::new(
-                &loss.teacher_widths,
-                &loss.teacher_scales,
-                &loss.teacher_biases,
-                average,
-            )?),
+            false => Some(Teachers::new(widths, &loss.teacher_scales, &loss.teacher_biases, average)?),
         };
         Ok(Objective::new(contrast, loss.contrastive_weight, loss.distill_weight, teachers)?)
+    }
+
+    /// The same with the widths of the teachers that were loaded for `teachers.checkpoints`.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if there are not as many as the configuration names, or `loss.teacher_widths` says otherwise.
+    pub fn with_teachers(&self, teachers: &[Arc<dyn Teacher>]) -> Result<Config> {
+        let (named, loaded) = (self.teachers.checkpoints.len(), teachers.len());
+        if named != loaded {
+            return Err(Error::field(
+                "teachers.checkpoints",
+                format!("{named} are named, {loaded} were loaded"),
+            ));
+        }
+        let mut config = self.clone();
+        if loaded > 0 {
+            let widths: Vec<usize> = teachers.iter().map(|teacher| teacher.width()).collect();
+            let given = std::mem::replace(&mut config.loss.teacher_widths, widths);
+            if !given.is_empty() && given != config.loss.teacher_widths {
+                let widths = &config.loss.teacher_widths;
+                return Err(Error::field(
+                    "loss.teacher_widths",
+                    format!("{given:?}, the teachers have {widths:?}"),
+                ));
+            }
+        }
+        Ok(config)
     }
 
     /// AdamW's constants.
@@ -458,6 +535,9 @@ impl Config {
         }
     }
 }
+
+/// open_clip's default.
+const PUBLISHED_CAPTION_WEIGHT: f64 = 2.0;
 
 /// A value from outside: TOML, or a bare word.
 fn parse(field: &Field, text: &str) -> toml::Value {

@@ -78,7 +78,8 @@ fn blocks_before_the_end<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<St
 
 /// The name up to a block's number.
 fn block(name: &str) -> Option<&str> {
-    let start = name.find("blocks.")? + "blocks.".len();
+    // A captioner's decoder has blocks of two kinds, `resblocks.N` and `cross_attn.N`.
+    let start = ["blocks.", "cross_attn."].iter().find_map(|kind| Some(name.find(kind)? + kind.len()))?;
     let digits = name.get(start..)?.find('.')?;
     name.get(..start + digits)
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::f64::consts::TAU;
 
-use mobileclip_arch::{Form, Image, Manifest, Role, TensorSpec, Variant, Weights};
+use mobileclip_arch::{Form, Image, Manifest, Role, TensorSpec, Variant, Weights, resize_text_positions};
 use mobileclip_autodiff::Random;
 
 /// How the numbers of a tensor are drawn.
@@ -26,8 +26,9 @@ pub(crate) struct Fresh {
 
 impl Fresh {
     pub(crate) fn new(variant: &Variant, manifest: &Manifest, seed: u64, logit_scale: f64) -> Fresh {
-        let layers = |name: &str| match &variant.image {
-            Image::ClipVit(vit) if name.starts_with("visual.") => vit.blocks.layers,
+        let layers = |name: &str| match (&variant.image, &variant.captioner) {
+            (Image::ClipVit(vit), _) if name.starts_with("visual.") => vit.blocks.layers,
+            (_, Some(captioner)) if name.starts_with("text_decoder.") => captioner.decoder.layers,
             _ => variant.text.blocks.layers,
         };
         let law = |spec: &TensorSpec| law(spec, layers(&spec.name), logit_scale);
@@ -49,7 +50,16 @@ fn law(spec: &TensorSpec, layers: usize, logit_scale: f64) -> Law {
         _ if is("gamma") => Law::Constant(1e-5),
         _ if is("cls_token") => Law::Normal(1e-6),
         (_, &[width]) if is("class_embedding") => Law::Normal(inverse_root(width)),
+        _ if is("cls_emb") => Law::Normal(0.01),
         (_, [] | [_]) => Law::Constant(if is("weight") { 1.0 } else { 0.0 }),
+        // The pooler keeps torch's laws: queries of deviation 1, Xavier's bound for attention, fan-in's for what follows it.
+        _ if name == "visual.attn_pool.query" => Law::Normal(1.0),
+        (_, &[_, inputs]) if name == "visual.attn_pool.attn.out_proj.weight" => {
+            Law::Uniform(inverse_root(inputs))
+        }
+        (_, &[outputs, inputs]) if name.starts_with("visual.attn_pool.attn.") => {
+            Law::Uniform((6.0 / (inputs + outputs) as f64).sqrt())
+        }
         _ if is("token_embedding.weight") || is("pos_embed") => Law::Normal(0.02),
         (_, &[_, width]) if name == "visual.positional_embedding" => Law::Normal(inverse_root(width)),
         _ if is("positional_embedding") => Law::Normal(0.01),
@@ -86,6 +96,31 @@ impl Weights for Fresh {
             }
         };
         (0..spec.elements()).map(draw).collect()
+    }
+}
+
+/// Weights of a checkpoint whose text positions are brought to another number, as open_clip does it on loading.
+pub(crate) struct Lengthened<'a> {
+    pub weights: &'a dyn Weights,
+    /// The positions that are wanted.
+    pub spec: Option<&'a TensorSpec>,
+}
+
+impl Weights for Lengthened<'_> {
+    fn contains(&self, name: &str) -> bool {
+        self.weights.contains(name)
+    }
+
+    fn f32(&self, name: &str) -> Cow<'_, [f32]> {
+        let stored = self.weights.f32(name);
+        let wanted = self.spec.filter(|spec| spec.name == name && spec.elements() != stored.len() as u64);
+        match wanted.map(|spec| &spec.shape[..]) {
+            Some(&[rows, width]) => {
+                let table = resize_text_positions(&self.weights.f64(name), width, rows);
+                table.into_iter().map(|v| v as f32).collect()
+            }
+            _ => stored,
+        }
     }
 }
 

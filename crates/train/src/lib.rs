@@ -6,12 +6,13 @@
 //! The numeric part can be used by itself:
 //!
 //! - [`Objective`] says what is minimised: CLIP's or SigLIP's loss, distillation from teachers, or both; summed over true and
-//!   synthetic captions.
+//!   synthetic captions. For captioners: CLIP's loss and that of the next words.
 //! - [`step::gradients`] runs a batch forward and backward.
 //! - [`Optimiser`] moves the parameters by AdamW; [`Schedule`] gives the rate, [`Ema`] keeps an average.
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod curves;
 pub mod data;
 mod ema;
 mod error;
@@ -20,12 +21,15 @@ mod init;
 mod log;
 mod loss;
 mod matrix;
+mod next_word;
 mod optimiser;
 mod rows;
 mod run;
 mod save;
 mod schedule;
 pub mod step;
+mod teacher;
+mod tensorboard;
 
 pub use config::Config;
 pub use ema::Ema;
@@ -34,5 +38,6 @@ pub use log::Line;
 pub use loss::{Captions, Contrast, Losses, Objective, ObjectiveError, Pairs, TeacherAverage, Teachers};
 pub use optimiser::{AdamW, Optimiser, Rule, clamp_logit_scale, has_weight_decay};
 pub use rows::{Normalised, Rows};
-pub use run::{Event, Plan, Report, Resume, plan, run, variant_of};
+pub use run::{Event, Helpers, Judge, Plan, Report, Resume, plan, run, variant_of};
 pub use schedule::Schedule;
+pub use teacher::Teacher;

@@ -1,12 +1,18 @@
 //! The log of a run: one JSON object a line, one line a step.
 
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::curves::{self, Curve};
 use crate::error::{Error, Result};
+use crate::tensorboard::Events;
+
+/// The log in a run's folder.
+const LOG: &str = "log.jsonl";
 
 /// A step as the log has it. All numbers but the times are functions of the configuration, so that a resumed run's are those
 /// of one that was never interrupted.
@@ -18,12 +24,15 @@ pub struct Line {
     pub epoch: f64,
     /// Samples seen.
     pub samples: u64,
-    /// The sum of both terms, weights applied.
+    /// The sum of all terms, weights applied.
     pub loss: f64,
     /// The contrastive term.
     pub contrastive_loss: f64,
     /// The distillation term.
     pub distill_loss: f64,
+    /// The caption term, of captioners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption_loss: Option<f64>,
     /// The learning rate.
     pub lr: f64,
     /// Length of all gradients before they were clipped.
@@ -34,23 +43,46 @@ pub struct Line {
     pub skipped: u64,
     /// Seconds that the step took, loading included.
     pub seconds: f64,
+    /// What was measured after the step ([`Config::eval`](crate::config::EvalConfig)): `SET METRIC` and its value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub measured: BTreeMap<String, f64>,
 }
 
-/// The file that lines are added to.
+impl Line {
+    /// Names and values as TensorBoard shows them.
+    fn scalars(&self) -> impl Iterator<Item = (&str, f64)> {
+        let own = [
+            ("loss", self.loss),
+            ("loss/contrastive", self.contrastive_loss),
+            ("loss/distill", self.distill_loss),
+            ("lr", self.lr),
+            ("gradient norm", self.gradient_norm),
+            ("logit scale", self.logit_scale),
+            ("skipped", self.skipped as f64),
+            ("seconds", self.seconds),
+        ];
+        let captions = self.caption_loss.map(|loss| ("loss/caption", loss));
+        let measured = self.measured.iter().map(|(name, value)| (name.as_str(), *value));
+        own.into_iter().chain(captions).chain(measured)
+    }
+}
+
+/// The files that lines are added to: `log.jsonl`, and TensorBoard's.
 pub(crate) struct Log {
     path: PathBuf,
     file: File,
+    events: Events,
 }
 
 impl Log {
     /// Opens the log of a run that goes on after `step`: later lines belong to steps that will be done again.
-    pub(crate) fn open(path: PathBuf, step: u64) -> Result<Log> {
+    pub(crate) fn open(out: &Path, step: u64) -> Result<Log> {
+        let path = out.join(LOG);
         if step > 0 {
-            let kept: Vec<Line> = read(&path)?.into_iter().filter(|line| line.step <= step).collect();
-            let folder = path.parent().unwrap_or(Path::new("."));
-            let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder))?;
-            for line in &kept {
-                writeln!(file, "{}", json(line)).map_err(Error::io(&path))?;
+            let kept = read(out)?.into_iter().filter(|line| line.step <= step);
+            let mut file = tempfile::NamedTempFile::new_in(out).map_err(Error::io(out))?;
+            for line in kept {
+                writeln!(file, "{}", json(&line)).map_err(Error::io(&path))?;
             }
             file.persist(&path).map_err(|error| Error::io(&path)(error.error))?;
         }
@@ -58,12 +90,13 @@ impl Log {
         if step == 0 && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             file.set_len(0).map_err(Error::io(&path))?;
         }
-        Ok(Log { path, file })
+        Ok(Log { path, file, events: Events::begin(&out.join("tensorboard"), step)? })
     }
 
     /// Adds a line.
     pub(crate) fn add(&mut self, line: &Line) -> Result<()> {
-        self.file.write_all((json(line) + "\n").as_bytes()).map_err(Error::io(&self.path))
+        self.file.write_all((json(line) + "\n").as_bytes()).map_err(Error::io(&self.path))?;
+        self.events.scalars(line.step, line.scalars())
     }
 }
 
@@ -71,8 +104,9 @@ fn json(line: &Line) -> String {
     serde_json::to_string(line).unwrap_or_default()
 }
 
-/// The lines of a log; one that a killed run left unfinished is passed over.
-pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
+/// The lines of a run's log; one that a killed run left unfinished is passed over.
+pub(crate) fn read(out: &Path) -> Result<Vec<Line>> {
+    let path = &out.join(LOG);
     let file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => file.map_err(Error::io(path))?,
@@ -85,50 +119,22 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Draws the losses over the steps into an SVG.
-pub(crate) fn draw(lines: &[Line], path: &Path) -> Result<()> {
-    fs::write(path, svg(lines)).map_err(Error::io(path))
-}
-
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 360.0;
-const MARGIN: f64 = 56.0;
-/// More points than a picture has columns show nothing more.
-const POINTS: usize = 720;
-
-fn svg(lines: &[Line]) -> String {
-    let finite = || lines.iter().map(|line| line.loss).filter(|loss| loss.is_finite());
-    let (low, high) =
-        finite().fold((f64::MAX, f64::MIN), |(low, high), loss| (low.min(loss), high.max(loss)));
-    let (low, high) = if low < high { (low, high) } else { (low.min(high) - 1.0, high.max(low) + 1.0) };
-    let last = lines.last().map_or(1, |line| line.step).max(1);
-    let x = |step: u64| MARGIN + (WIDTH - 2.0 * MARGIN) * step as f64 / last as f64;
-    let y = |loss: f64| HEIGHT - MARGIN - (HEIGHT - 2.0 * MARGIN) * (loss - low) / (high - low);
-    let every = lines.len().div_ceil(POINTS).max(1);
-    let points: Vec<String> = lines
-        .chunks(every)
-        .map(|chunk| {
-            let mean = chunk.iter().map(|line| line.loss).sum::<f64>() / chunk.len() as f64;
-            let step = chunk.last().map_or(0, |line| line.step);
-            format!("{:.1},{:.1}", x(step), y(mean))
-        })
-        .collect();
-    let text = |x: f64, y: f64, anchor: &str, text: String| {
-        format!("<text x=\"{x:.0}\" y=\"{y:.0}\" text-anchor=\"{anchor}\">{text}</text>\n")
-    };
-    let (bottom, right) = (HEIGHT - MARGIN, WIDTH - MARGIN);
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <path d=\"M{MARGIN} {MARGIN}V{bottom}H{right}\" fill=\"none\" stroke=\"#888\"/>\n\
-         <polyline points=\"{}\" fill=\"none\" stroke=\"#1f77b4\" stroke-width=\"1.5\"/>\n{}{}{}{}{}</svg>\n",
-        points.join(" "),
-        text(MARGIN - 6.0, MARGIN + 4.0, "end", format!("{high:.3}")),
-        text(MARGIN - 6.0, bottom + 4.0, "end", format!("{low:.3}")),
-        text(MARGIN, bottom + 18.0, "middle", "0".to_owned()),
-        text(right, bottom + 18.0, "middle", last.to_string()),
-        text(WIDTH / 2.0, MARGIN / 2.0, "middle", "loss over steps".to_owned()),
-    )
+/// Draws the losses over the steps, and what was measured in between if anything was, into SVGs of a run's folder.
+pub(crate) fn draw(lines: &[Line], out: &Path) -> Result<()> {
+    let loss = lines.iter().map(|line| (line.step, line.loss)).collect();
+    curves::draw("loss over steps", &[Curve { name: "loss", points: loss }], &out.join("loss.svg"))?;
+    let mut measured: BTreeMap<&str, Vec<(u64, f64)>> = BTreeMap::new();
+    for line in lines {
+        for (name, value) in &line.measured {
+            measured.entry(name).or_default().push((line.step, *value));
+        }
+    }
+    if measured.is_empty() {
+        return Ok(());
+    }
+    let measured: Vec<Curve<'_>> =
+        measured.into_iter().map(|(name, points)| Curve { name, points }).collect();
+    curves::draw("measured over steps", &measured, &out.join("measured.svg"))
 }
 
 #[cfg(test)]
@@ -143,38 +149,31 @@ mod tests {
             loss,
             contrastive_loss: loss,
             distill_loss: 0.0,
+            caption_loss: None,
             lr: 1e-3,
             gradient_norm: 1.0,
             logit_scale: 14.0,
             skipped: 0,
             seconds: 0.1,
+            measured: BTreeMap::new(),
         }
     }
 
     #[test]
     fn a_resumed_log_has_every_step_once() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
-        let mut log = Log::open(path.clone(), 0).unwrap();
+        let (out, path) = (folder.path(), folder.path().join(LOG));
+        let mut log = Log::open(out, 0).unwrap();
         (1..=5).for_each(|step| log.add(&line(step, 1.0 / 3.0)).unwrap());
         // A killed run may leave half a line.
-        fs::write(&path, fs::read_to_string(&path).unwrap() + "{\"step\": 6, \"lo").unwrap();
-        let mut log = Log::open(path.clone(), 3).unwrap();
+        let half = std::fs::read_to_string(&path).unwrap() + "{\"step\": 6, \"lo";
+        std::fs::write(&path, half).unwrap();
+        let mut log = Log::open(out, 3).unwrap();
         log.add(&line(4, 2.0)).unwrap();
-        let lines = read(&path).unwrap();
+        let lines = read(out).unwrap();
         assert_eq!(lines.iter().map(|l| l.step).collect::<Vec<_>>(), [1, 2, 3, 4]);
         assert_eq!((lines[0].loss, lines[3].loss), (1.0 / 3.0, 2.0));
-        Log::open(path.clone(), 0).unwrap();
-        assert_eq!(read(&path).unwrap(), []);
-    }
-
-    #[test]
-    fn curves_have_points() {
-        let lines: Vec<Line> = (1..=2000).map(|step| line(step, 5.0 / step as f64)).collect();
-        let drawn = svg(&lines);
-        let points = drawn.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
-        assert!((400..=POINTS).contains(&points.split(' ').count()));
-        assert!(drawn.contains(">5.000<") && drawn.contains(">2000<"));
-        assert!(svg(&[]).ends_with("</svg>\n"));
+        Log::open(out, 0).unwrap();
+        assert_eq!(read(out).unwrap(), []);
     }
 }

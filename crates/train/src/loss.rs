@@ -66,9 +66,12 @@ pub enum ObjectiveError {
     /// No teacher.
     #[error("distillation needs at least one teacher with a width of at least 1")]
     NoTeacher,
-    /// Neither term counts.
-    #[error("both loss weights are 0")]
+    /// No term counts.
+    #[error("all loss weights are 0")]
     NoTerm,
+    /// A captioner's batch with several sets of captions, or with none.
+    #[error("a captioner's batch has one set of captions, not {0}")]
+    OneCaptionSet(usize),
     /// A weight on distillation without teachers.
     #[error("the distillation loss has weight {0}, but there are no teachers")]
     WeightWithoutTeachers(f64),
@@ -192,6 +195,7 @@ pub struct Objective {
     contrast: Contrast,
     contrastive_weight: f64,
     distill_weight: f64,
+    caption_weight: f64,
     teachers: Option<Teachers>,
 }
 
@@ -227,6 +231,8 @@ pub struct Losses {
     pub contrastive: f64,
     /// The distillation term.
     pub distill: f64,
+    /// The caption term, of captioners.
+    pub caption: Option<f64>,
     /// Gradient of the images' features.
     pub images: Vec<f64>,
     /// Gradients of each set's text features.
@@ -238,16 +244,33 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// The sum of both terms.
+    /// The sum of all terms.
     pub fn total(&self) -> f64 {
-        self.contrastive + self.distill
+        self.contrastive + self.distill + self.caption.unwrap_or_default()
     }
 }
 
 impl Objective {
     /// Only the contrastive term.
     pub fn contrastive(contrast: Contrast) -> Objective {
-        Objective { contrast, contrastive_weight: 1.0, distill_weight: 0.0, teachers: None }
+        Objective {
+            contrast,
+            contrastive_weight: 1.0,
+            distill_weight: 0.0,
+            caption_weight: 0.0,
+            teachers: None,
+        }
+    }
+
+    /// A captioner's: CLIP's loss and that of the next words (arXiv:2205.01917, section 3.2), with weights. The published ones are 1
+    /// and 2.
+    ///
+    /// # Errors
+    /// [`ObjectiveError`] if a weight is negative or no number, or both are 0.
+    pub fn captioner(contrastive_weight: f64, caption_weight: f64) -> Result<Objective, ObjectiveError> {
+        check_weights(&[contrastive_weight, caption_weight])?;
+        let contrast = Contrast::Softmax;
+        Ok(Objective { contrast, contrastive_weight, distill_weight: 0.0, caption_weight, teachers: None })
     }
 
     /// Both terms with weights, the second against teachers.
@@ -260,19 +283,21 @@ impl Objective {
         distill_weight: f64,
         teachers: Option<Teachers>,
     ) -> Result<Objective, ObjectiveError> {
-        for value in [contrastive_weight, distill_weight] {
-            if !(value.is_finite() && value >= 0.0) {
-                let expected = "a number of at least 0";
-                return Err(ObjectiveError::Range { what: "a loss weight", value, expected });
-            }
-        }
-        if contrastive_weight + distill_weight == 0.0 {
-            return Err(ObjectiveError::NoTerm);
-        }
+        check_weights(&[contrastive_weight, distill_weight])?;
         if distill_weight > 0.0 && teachers.is_none() {
             return Err(ObjectiveError::WeightWithoutTeachers(distill_weight));
         }
-        Ok(Objective { contrast, contrastive_weight, distill_weight, teachers })
+        Ok(Objective { contrast, contrastive_weight, distill_weight, caption_weight: 0.0, teachers })
+    }
+
+    /// Whether the features of images and texts are compared at all.
+    pub(crate) fn compares(&self) -> bool {
+        self.contrastive_weight + self.distill_weight > 0.0
+    }
+
+    /// Weight of the caption term.
+    pub(crate) fn caption_weight(&self) -> f64 {
+        self.caption_weight
     }
 
     /// Whether batches need teacher embeddings.
@@ -291,6 +316,7 @@ impl Objective {
         let mut losses = Losses {
             contrastive: 0.0,
             distill: 0.0,
+            caption: None,
             images: vec![0.0; images.len()],
             captions: Vec::new(),
             scale: 0.0,
@@ -417,6 +443,18 @@ impl Objective {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether these can be the weights of a sum.
+fn check_weights(weights: &[f64]) -> Result<(), ObjectiveError> {
+    if let Some(&value) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
+        let expected = "a number of at least 0";
+        return Err(ObjectiveError::Range { what: "a loss weight", value, expected });
+    }
+    match weights.iter().sum::<f64>() > 0.0 {
+        true => Ok(()),
+        false => Err(ObjectiveError::NoTerm),
     }
 }
 

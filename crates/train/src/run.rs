@@ -1,5 +1,6 @@
 //! A run, from its configuration to a model: this file is the loop, read from top to bottom.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use crate::data::{Item, Loader, Position, Source};
 use crate::ema::Ema;
 use crate::error::{Error, Result};
 use crate::groups;
-use crate::init::Fresh;
+use crate::init::{Fresh, Lengthened};
 use crate::log::{self, Line, Log};
 use crate::optimiser::{Optimiser, clamp_logit_scale};
 use crate::save::{self, Moving, State};
 use crate::step::{self, Batch};
+use crate::teacher::Teacher;
 
 /// Where a run begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,18 @@ pub enum Event<'a> {
     Saved(&'a Path),
 }
 
+/// Measures a model: the file of its weights and its variant to names (`SET METRIC`) and values, or a reason in words.
+pub type Judge<'a> = &'a mut dyn FnMut(&Path, &Variant) -> std::result::Result<BTreeMap<String, f64>, String>;
+
+/// What a run needs of the layers above, if its configuration asks for it.
+#[derive(Default)]
+pub struct Helpers<'a> {
+    /// Measures the student on `eval.sets`.
+    pub judge: Option<Judge<'a>>,
+    /// The models of `teachers.checkpoints`, in their order.
+    pub teachers: Vec<Arc<dyn Teacher>>,
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -61,7 +75,7 @@ pub struct Report {
     /// The model's folder in open_clip's layout, if the run is at its end and open_clip can hold the variant.
     pub model: Option<PathBuf>,
     /// Samples left out, by cause.
-    pub skipped: std::collections::BTreeMap<String, u64>,
+    pub skipped: BTreeMap<String, u64>,
 }
 
 /// What a run will need, without running it.
@@ -87,18 +101,23 @@ pub struct Plan {
 /// If there is none, or the file is no variant.
 pub fn variant_of(config: &Config) -> Result<Variant> {
     let name = &config.model.variant;
-    if let Some(variant) = mobileclip_arch::variant(name) {
-        return Ok(variant.clone());
-    }
-    let path = Path::new(name);
-    if path.extension().is_none_or(|extension| extension != "toml") {
-        return Err(Error::field(
-            "model.variant",
-            format!("`{name}` is no variant's name, and no .toml file"),
-        ));
-    }
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    Variant::parse(&text).map_err(|e| Error::Recipe { path: path.to_path_buf(), reason: e.to_string() })
+    let mut variant = match mobileclip_arch::variant(name) {
+        Some(variant) => variant.clone(),
+        None => {
+            let path = Path::new(name);
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                return Err(Error::field(
+                    "model.variant",
+                    format!("`{name}` is no variant's name, and no .toml file"),
+                ));
+            }
+            let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+            let refuse = |reason: String| Error::Recipe { path: path.to_path_buf(), reason };
+            Variant::parse(&text).map_err(|error| refuse(error.to_string()))?
+        }
+    };
+    variant.text.context = config.model.context.unwrap_or(variant.text.context);
+    Ok(variant)
 }
 
 /// What a run would need.
@@ -108,7 +127,8 @@ pub fn variant_of(config: &Config) -> Result<Variant> {
 pub fn plan(config: &Config, watch: &mut dyn FnMut(Event<'_>)) -> Result<Plan> {
     config.check()?;
     let variant = variant_of(config)?;
-    let source = Source::open(config, &variant, &mut |path| watch(Event::Opened(path)))?;
+    let source = Source::open(config, &variant, Vec::new(), &mut |path| watch(Event::Opened(path)))?;
+    config.objective(variant.captioner.is_some())?;
     let manifest = Manifest::of(&variant);
     let moving = begin(config, &variant, &manifest)?;
     let count = |tower| manifest.parameters(Form::Train, tower);
@@ -137,9 +157,15 @@ pub fn plan(config: &Config, watch: &mut dyn FnMut(Event<'_>)) -> Result<Plan> {
 pub fn run(
     config: &Config,
     resume: &Resume,
+    helpers: Helpers<'_>,
     watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Report> {
     config.check()?;
+    let Helpers { mut judge, teachers } = helpers;
+    if judge.is_none() && !config.eval.sets.is_empty() {
+        return Err(Error::field("eval.sets", "nobody was given to measure on them"));
+    }
+    let config = &config.with_teachers(&teachers)?;
     let out = config.run.out.as_path();
     let variant = variant_of(config)?;
     let manifest = Manifest::of(&variant);
@@ -150,7 +176,7 @@ pub fn run(
 
     // The data, from there on.
     let mut asked_to_stop = false;
-    let source = Source::open(config, &variant, &mut |path| {
+    let source = Source::open(config, &variant, teachers, &mut |path| {
         asked_to_stop |= watch(Event::Opened(path)).is_break();
     })?;
     let source = Arc::new(source);
@@ -174,13 +200,13 @@ pub fn run(
 
     // Where it is written to: what cannot be written is found out now, not after hours.
     std::fs::create_dir_all(out).map_err(Error::io(out))?;
+    save::sweep(out)?;
     write_toml(&out.join("config.toml"), config)?;
     write_toml(&out.join("variant.toml"), &variant)?;
-    let log_path = out.join("log.jsonl");
-    let mut log = Log::open(log_path.clone(), step)?;
+    let mut log = Log::open(out, step)?;
 
     let steps = config.steps(samples)?;
-    let objective = config.objective()?;
+    let objective = config.objective(variant.captioner.is_some())?;
     let schedule = config.schedule(steps);
     let random = Random::new(config.run.seed).with_name("step");
     let mut gradients = Gradients::new(&moving.parameters);
@@ -237,23 +263,37 @@ pub fn run(
         // The log.
         let seen = step * config.run.batch as u64;
         let position = loader.position();
-        let line = Line {
+        let mut line = Line {
             step,
             epoch: position.epoch as f64 + f64::from(position.taken) / samples as f64,
             samples: seen,
             loss: outcome.losses.total(),
             contrastive_loss: outcome.losses.contrastive,
             distill_loss: outcome.losses.distill,
+            caption_loss: outcome.losses.caption,
             lr: rate,
             gradient_norm: norm,
             logit_scale: logit_scale(parameters),
             skipped: position.skipped.values().sum(),
             seconds: began.elapsed().as_secs_f64(),
+            measured: BTreeMap::new(),
         };
-        if step.is_multiple_of(config.run.log_every) || step == steps {
+        if let Some(judge) =
+            judge.as_mut().filter(|_| step.is_multiple_of(config.eval.every) || step == steps)
+        {
+            let weights = moving.ema.as_ref().map_or(&moving.parameters, Ema::parameters);
+            match save::lend(out, weights, |file| judge(file, &variant))? {
+                Ok(measured) => line.measured = measured,
+                // What cannot be measured now may be measured later, from the checkpoint.
+                Err(reason) => {
+                    asked_to_stop |= watch(Event::Note(&format!("not measured: {reason}"))).is_break()
+                }
+            }
+        }
+        if step.is_multiple_of(config.run.log_every) || step == steps || !line.measured.is_empty() {
             log.add(&line)?;
         }
-        asked_to_stop = watch(Event::Step(&line, steps)).is_break();
+        asked_to_stop |= watch(Event::Step(&line, steps)).is_break();
 
         // The checkpoint.
         if step.is_multiple_of(config.run.checkpoint_every) || step == steps || asked_to_stop {
@@ -272,7 +312,7 @@ pub fn run(
             save::save(out, &state, &moving, config.run.keep)?
         }
     };
-    log::draw(&log::read(&log_path)?, &out.join("loss.svg"))?;
+    log::draw(&log::read(out)?, out)?;
     let is_interrupted = step < steps;
     let model = match is_interrupted {
         true => None,
@@ -290,12 +330,17 @@ fn begin(config: &Config, variant: &Variant, manifest: &Manifest) -> Result<Movi
             Parameters::new(manifest, &fresh)
         }
         Some(path) => {
-            let start = Checkpoint::open_with(path, &Options::of(variant))?;
+            let options = Options { any_context: true, ..Options::of(variant) };
+            let start = Checkpoint::open_with(path, &options)?;
             if start.form() == Form::Deploy {
                 let reason = "its branches are fused; training starts from the train form".to_owned();
                 return Err(Error::Checkpoint { path: path.clone(), reason });
             }
-            start.with_weights(|weights| Parameters::new(manifest, weights))?
+            start.with_weights(|weights| {
+                let positions = variant.text.positions_name();
+                let spec = manifest.of_form(Form::Train).find(|spec| spec.name == positions);
+                Parameters::new(manifest, &Lengthened { weights, spec })
+            })?
         }
     };
     groups::freeze(&mut parameters, &config.model.freeze)?;

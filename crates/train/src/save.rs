@@ -29,6 +29,10 @@ pub(crate) const EMA: &str = "ema.safetensors";
 const OPTIMISER: &str = "optimiser.safetensors";
 const STATE: &str = "state.json";
 const FOLDER: &str = "checkpoints";
+/// What the names of checkpoints that are being written begin with.
+const STAGING: &str = ".writing-";
+/// The folder of weights that somebody looks at.
+const LENT: &str = ".lent";
 
 /// Where a run stands, but for its tensors. Everything random is a function of the seed and these numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,8 +86,7 @@ pub(crate) fn list(out: &Path) -> Result<Vec<PathBuf>> {
 pub(crate) fn save(out: &Path, state: &State, moving: &Moving, keep: usize) -> Result<PathBuf> {
     let folder = out.join(FOLDER);
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    let staging =
-        tempfile::Builder::new().prefix(".writing-").tempdir_in(&folder).map_err(Error::io(&folder))?;
+    let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(&folder).map_err(Error::io(&folder))?;
     let Moving { parameters, optimiser, ema } = moving;
     write(&staging.path().join(STUDENT), weights(parameters))?;
     write(&staging.path().join(OPTIMISER), moments(parameters, optimiser))?;
@@ -108,6 +111,40 @@ pub(crate) fn save(out: &Path, state: &State, moving: &Moving, keep: usize) -> R
         fs::remove_dir_all(old).map_err(Error::io(old))?;
     }
     Ok(path)
+}
+
+/// Lends weights to somebody who wants them as a file, which is gone afterwards.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn lend<R>(out: &Path, parameters: &Parameters, to: impl FnOnce(&Path) -> R) -> Result<R> {
+    let folder = out.join(LENT);
+    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let path = folder.join(STUDENT);
+    write(&path, weights(parameters))?;
+    let result = to(&path);
+    fs::remove_dir_all(&folder).map_err(Error::io(&folder))?;
+    Ok(result)
+}
+
+/// Removes what a killed run left unfinished in its folder.
+///
+/// # Errors
+/// If it cannot be removed.
+pub(crate) fn sweep(out: &Path) -> Result<()> {
+    let remove = |path: &Path| fs::remove_dir_all(path).map_err(Error::io(path));
+    let lent = out.join(LENT);
+    if lent.exists() {
+        remove(&lent)?;
+    }
+    let folder = out.join(FOLDER);
+    for entry in fs::read_dir(&folder).into_iter().flatten() {
+        let path = entry.map_err(Error::io(&folder))?.path();
+        if path.file_name().unwrap_or_default().to_string_lossy().starts_with(STAGING) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads a checkpoint's state.

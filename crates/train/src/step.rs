@@ -1,9 +1,10 @@
 //! One step's forward and backward.
 
-use mobileclip_arch::Variant;
+use mobileclip_arch::{Ops, Variant};
 use mobileclip_autodiff::{BatchStatistics, Cpu, Gradients, Parameters, Tensor, Train, TrainOptions};
 
 use crate::loss::{Captions, Losses, Objective, ObjectiveError, Pairs};
+use crate::next_word;
 use crate::rows::{Normalised, Rows};
 
 /// Images with their captions and what the teachers made of them.
@@ -38,16 +39,65 @@ struct Features {
     captions: Vec<Vec<f32>>,
 }
 
-/// Both towers over one micro-batch, texts of all sets in one pass.
-fn forward(variant: &Variant, train: &Train<'_, Cpu>, batch: &Batch) -> ([Tensor<Cpu>; 2], Features) {
+/// What a forward pass leaves for the walk back.
+struct Passed {
+    images: Tensor<Cpu>,
+    texts: Tensor<Cpu>,
+    /// The decoder's, if words are to be predicted.
+    logits: Option<Tensor<Cpu>>,
+}
+
+/// Both towers over one micro-batch, texts of all sets in one pass; and the decoder if it is to predict `words`.
+fn forward(variant: &Variant, train: &Train<'_, Cpu>, batch: &Batch, words: bool) -> (Passed, Features) {
     let (height, width) = batch.size;
-    let images = variant.encode_image(train, &train.images(batch.count, height, width, &batch.images));
-    let ids = batch.captions.concat();
-    let texts = variant.encode_text(train, &train.texts(batch.count * batch.captions.len(), &ids));
-    let rows = train.rows(&texts);
+    let pixels = train.images(batch.count, height, width, &batch.images);
+    let ids = train.texts(batch.count * batch.captions.len(), &batch.captions.concat());
+    let passed = match variant.coca().filter(|_| words) {
+        None => Passed {
+            images: variant.encode_image(train, &pixels),
+            texts: variant.encode_text(train, &ids),
+            logits: None,
+        },
+        Some(coca) => {
+            let (image, text) = (coca.image(train, &pixels), coca.text(train, &ids));
+            let memory = coca.memory(train, &image.tokens);
+            // Nothing follows the last id.
+            let logits = coca.logits(train, &train.trim(&text.tokens, 0, 1), &memory);
+            Passed { images: image.features, texts: text.features, logits: Some(logits) }
+        }
+    };
+    let rows = train.rows(&passed.texts);
     let captions = rows.chunks(batch.count * variant.embed_dim).map(<[f32]>::to_vec).collect();
-    let features = Features { images: train.rows(&images), captions };
-    ([images, texts], features)
+    let features = Features { images: train.rows(&passed.images), captions };
+    (passed, features)
+}
+
+/// Walks back over one micro-batch. `of_features` are the gradients of images and texts, if those count; a predicted word counts
+/// with `weight`. Returns the words' loss.
+fn backward(
+    cpu: &Cpu,
+    variant: &Variant,
+    (train, passed): (Train<'_, Cpu>, Passed),
+    batch: &Batch,
+    of_features: Option<[&[f32]; 2]>,
+    weight: f64,
+    gradients: &mut Gradients,
+) -> (f64, Vec<BatchStatistics>) {
+    let Passed { images, texts, logits } = passed;
+    let mut seeds = Vec::new();
+    if let Some([of_images, of_texts]) = of_features {
+        seeds.extend([(images, of_images), (texts, of_texts)]);
+    }
+    let mut of_words;
+    let mut loss = 0.0;
+    if let Some(logits) = logits {
+        of_words = train.rows(&logits);
+        let ids = batch.captions.concat();
+        let (context, vocabulary) = (ids.len() / batch.count.max(1), variant.text.vocabulary);
+        loss = next_word::surprise(cpu.pool(), &mut of_words, &ids, context, vocabulary, weight);
+        seeds.push((logits, &of_words));
+    }
+    (loss, train.backward(&seeds, gradients))
 }
 
 /// Adds the gradients of the objective over one batch, given as one or several micro-batches.
@@ -55,7 +105,8 @@ fn forward(variant: &Variant, train: &Train<'_, Cpu>, batch: &Batch) -> ([Tensor
 /// Several micro-batches keep the full contrastive batch: all features come first, without a record; then each micro-batch
 /// runs again, with one, and walks back from its rows of the loss's gradient. Feature gradients are those of the whole
 /// batch; so is the logit scale's, which the published trainer multiplies by the number of micro-batches. BatchNorm's
-/// moments are each micro-batch's own, and count once, where the published trainer counts both passes.
+/// moments are each micro-batch's own, and count once, where the published trainer counts both passes. A captioner's words count
+/// equally, in whichever micro-batch they stand.
 ///
 /// # Errors
 /// [`ObjectiveError`] if parts of the batch do not belong together.
@@ -71,38 +122,53 @@ pub fn gradients(
     options: TrainOptions,
     gradients: &mut Gradients,
 ) -> Result<Outcome, ObjectiveError> {
-    let options_of = |index: usize, records: bool| {
+    let pass = |index: usize, records: bool| {
         let first_sample = batches[..index].iter().map(|b| b.count).sum();
-        TrainOptions { first_sample, records, ..options }
+        Train::new(cpu, parameters, TrainOptions { first_sample, records, ..options })
     };
+    let words = objective.caption_weight() > 0.0 && variant.captioner.is_some();
+    if let Some(batch) = batches.iter().find(|batch| words && batch.captions.len() != 1) {
+        return Err(ObjectiveError::OneCaptionSet(batch.captions.len()));
+    }
+    let weight = objective.caption_weight() / labels(batches).max(1) as f64;
     if let [batch] = batches {
-        let train = Train::new(cpu, parameters, options);
-        let ([images, texts], features) = forward(variant, &train, batch);
-        let found = loss(cpu, variant, parameters, objective, batches, &[features], gradients)?;
+        let train = pass(0, true);
+        let (passed, features) = forward(variant, &train, batch, words);
+        let mut found = loss(cpu, variant, parameters, objective, batches, &[features], gradients)?;
         let of_texts = found.captions.concat();
-        let statistics = train.backward(&[(images, &found.images), (texts, &of_texts)], gradients);
+        let of_features = objective.compares().then_some([&found.images[..], &of_texts]);
+        let passed = (train, passed);
+        let (caption, statistics) = backward(cpu, variant, passed, batch, of_features, weight, gradients);
+        found.losses.caption = words.then_some(caption);
         return Ok(Outcome { losses: found.losses, statistics });
     }
-    let features: Vec<Features> = batches
-        .iter()
-        .enumerate()
-        .map(|(index, batch)| {
-            let train = Train::new(cpu, parameters, options_of(index, false));
-            forward(variant, &train, batch).1
-        })
-        .collect();
-    let found = loss(cpu, variant, parameters, objective, batches, &features, gradients)?;
-    let (mut statistics, mut first) = (Vec::new(), 0);
+    let features = |(index, batch)| forward(variant, &pass(index, false), batch, false).1;
+    let features: Vec<Features> = batches.iter().enumerate().map(features).collect();
+    let mut found = loss(cpu, variant, parameters, objective, batches, &features, gradients)?;
+    let (mut caption, mut statistics, mut first) = (0.0, Vec::new(), 0);
     for (index, batch) in batches.iter().enumerate() {
         let rows = first * variant.embed_dim..(first + batch.count) * variant.embed_dim;
         first += batch.count;
-        let train = Train::new(cpu, parameters, options_of(index, true));
-        let ([images, texts], _) = forward(variant, &train, batch);
+        let train = pass(index, true);
+        let (passed, _) = forward(variant, &train, batch, words);
         let of_texts: Vec<f32> = found.captions.iter().flat_map(|set| &set[rows.clone()]).copied().collect();
-        let seeds = [(images, &found.images[rows]), (texts, &of_texts[..])];
-        statistics.extend(train.backward(&seeds, gradients));
+        let of_features = objective.compares().then_some([&found.images[rows], &of_texts]);
+        let passed = (train, passed);
+        let (loss, seen) = backward(cpu, variant, passed, batch, of_features, weight, gradients);
+        caption += loss;
+        statistics.extend(seen);
     }
+    found.losses.caption = words.then_some(caption);
     Ok(Outcome { losses: found.losses, statistics })
+}
+
+/// The words that a captioner is to predict, over all micro-batches.
+fn labels(batches: &[Batch]) -> usize {
+    let of = |batch: &Batch| {
+        let ids = batch.captions.concat();
+        next_word::labels(&ids, ids.len() / batch.count.max(1))
+    };
+    batches.iter().map(of).sum()
 }
 
 /// The loss of the whole batch, and the gradients of its features.
@@ -165,7 +231,7 @@ fn loss(
     };
     let losses = objective.loss(cpu.pool(), &pairs)?;
     for (index, gradient) in [(log_scale, losses.scale * scale), (bias, losses.bias)] {
-        if let Some(index) = index.filter(|&index| parameters.is_trained(index)) {
+        if let Some(index) = index.filter(|&index| objective.compares() && parameters.is_trained(index)) {
             gradients.sum(index)[0] += gradient as f32;
         }
     }

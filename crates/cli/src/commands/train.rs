@@ -1,11 +1,14 @@
 //! `mobileclip train`.
 
+mod helpers;
+
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, FromArgMatches};
-use mobileclip_train::{Config, Event, Plan, Resume, plan, variant_of};
+use mobileclip::Variant;
+use mobileclip_train::{Config, Event, Helpers, Plan, Resume, plan, variant_of};
 use serde_json::json;
 
 use crate::args::Global;
@@ -20,11 +23,11 @@ Examples:
   mobileclip train my.toml --run-out runs/first --optimiser-lr 5e-4
   mobileclip train my.toml --run-out runs/first --resume latest
 
-RECIPE is a TOML file with the tables model, data, loss, optimiser and run; every field can also be given as a
-flag, which counts more. Exactly one of --run-steps, --run-samples and --run-epochs says how long.
+RECIPE is a TOML file with the tables model, data, loss, teachers, eval, optimiser and run; every field can also be
+given as a flag, which counts more. Exactly one of --run-steps, --run-samples and --run-epochs says how long.
 Ctrl-C writes a checkpoint and ends; `--resume latest` goes on bit for bit. A killed run loses the steps since its
-last checkpoint. The folder --run-out gets checkpoints, log.jsonl (a line a step), loss.svg and, at the end, the
-model in open_clip's layout.")]
+last checkpoint. The folder --run-out gets checkpoints, log.jsonl (a line a step), tensorboard/, loss.svg,
+measured.svg if --eval-sets are given, and, at the end, the model in open_clip's layout.")]
 pub struct Train {
     /// A recipe; without one, everything comes from flags
     #[arg(value_name = "RECIPE", value_hint = clap::ValueHint::FilePath)]
@@ -70,6 +73,8 @@ impl Args for Fields {
                     "model" => "The student",
                     "data" => "The samples",
                     "loss" => "What is minimised",
+                    "teachers" => "Teachers that run while training",
+                    "eval" => "What is measured in between",
                     "optimiser" => "How parameters move",
                     _ => "The run",
                 },
@@ -115,7 +120,18 @@ pub fn run(global: &Global, args: &Train) -> anyhow::Result<Outcome> {
     let batch = config.run.batch as u64;
     let bar = progress::work(global.quiet, 0, "samples");
     let (mut skipped, mut first) = (0, None);
-    let report = mobileclip_train::run(&config, &resume, &mut |event| {
+    let measure = helpers::Measure::open(&config)?;
+    let mut judge = measure.as_ref().map(|measure| {
+        |weights: &Path, variant: &Variant| {
+            bar.set_message("  measuring");
+            measure.run(weights, variant, || !interrupt.is_asked())
+        }
+    });
+    let helpers = Helpers {
+        judge: judge.as_mut().map(|judge| judge as _),
+        teachers: helpers::teachers(&config, global)?,
+    };
+    let report = mobileclip_train::run(&config, &resume, helpers, &mut |event| {
         match event {
             Event::Note(text) => bar.suspend(|| note(global.quiet, text)),
             Event::Skipped(text) => {
@@ -133,6 +149,10 @@ pub fn run(global: &Global, args: &Train) -> anyhow::Result<Outcome> {
                     bar.set_length(steps * batch);
                     bar.set_position(line.samples);
                     bar.reset_eta();
+                }
+                for (name, value) in &line.measured {
+                    let text = format!("step {}: {name} {:.2} %", line.step, 100.0 * value);
+                    bar.suspend(|| note(global.quiet, text));
                 }
                 bar.set_position(line.samples);
                 bar.set_message(format!("  step {}  loss {:.4}  lr {:.2e}", line.step, line.loss, line.lr));

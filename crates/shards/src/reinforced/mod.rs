@@ -24,7 +24,8 @@ const LENGTH_TOLERANCE: f64 = 2e-2;
 /// What is known of a reinforced set besides its shards.
 #[derive(Clone, Debug, Default)]
 pub struct ReinforcementSpec {
-    /// The width of each teacher's embedding, in the order of the columns. The shards do not say it.
+    /// The width of each teacher's embedding, in the order of the columns. The shards do not say it. Without teachers no embeddings
+    /// are read: their rows are empty.
     pub teacher_dims: Vec<usize>,
     /// What the names of the arrays end in, where a set has several (`image_emb`, `image_emb_other`).
     pub tag: String,
@@ -74,6 +75,19 @@ impl Reinforcement {
             None => return Err(bad("paug.json", "has no `param_aug`".to_owned())),
         };
         let sets: BTreeMap<String, Vec<String>> = sample.json("syn.json")?;
+        if spec.teacher_dims.is_empty() {
+            let set = |(name, captions): (String, Vec<String>)| CaptionSet {
+                embeddings: Matrix::without_columns(captions.len()),
+                name,
+                captions,
+            };
+            return Ok(Self {
+                image_embeddings: Matrix::without_columns(augmentations.len()),
+                text_embeddings: Matrix::without_columns(texts),
+                synthetic: sets.into_iter().map(set).collect(),
+                augmentations,
+            });
+        }
         let (member, mut arrays) = arrays::read(sample, &spec.limits)?;
         let mut take = |name: &str| {
             let name = format!("{name}{}", spec.tag);

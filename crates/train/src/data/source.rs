@@ -1,5 +1,7 @@
 //! One sample of a set, ready for a batch.
 
+use std::sync::Arc;
+
 use mobileclip_arch::{Interpolation, ResizeMode, Variant};
 use mobileclip_autodiff::Random;
 use mobileclip_image::augment::{self, Replay};
@@ -14,6 +16,7 @@ use super::captions::{Captions, pick};
 use super::crop::{mirrored, random_part};
 use crate::config::{Augment, Config, DataConfig, Pick};
 use crate::error::{Error, Result};
+use crate::teacher::Teacher;
 
 /// The suffixes of pictures and of what reinforced shards add.
 const PICTURES: [&str; 4] = ["webp", "png", "jpg", "jpeg"];
@@ -58,18 +61,22 @@ pub struct Source {
     tokenizer: Tokenizer,
     context: usize,
     preprocess: Preprocess,
+    /// Teachers that run while training.
+    teachers: Vec<Arc<dyn Teacher>>,
     config: DataConfig,
     random: Random,
 }
 
 impl Source {
-    /// Opens the shards; `progress` gets each one's path.
+    /// Opens the shards; `progress` gets each one's path. `teachers` are those that run while training, if there are any; without them
+    /// embeddings come from reinforced shards.
     ///
     /// # Errors
     /// If a shard cannot be opened, there is no sample, or class names or templates cannot be read.
     pub fn open(
         config: &Config,
         variant: &Variant,
+        teachers: Vec<Arc<dyn Teacher>>,
         progress: &mut dyn FnMut(&std::path::Path),
     ) -> Result<Source> {
         let data = &config.data;
@@ -91,7 +98,11 @@ impl Source {
         }
         let reinforcement = (data.augment == Augment::Recorded).then(|| {
             let spec = ReinforcementSpec {
-                teacher_dims: config.loss.teacher_widths.clone(),
+                // Embeddings in the shards are of no use beside teachers that run.
+                teacher_dims: match config.teachers.checkpoints.is_empty() {
+                    true => config.loss.teacher_widths.clone(),
+                    false => Vec::new(),
+                },
                 tag: data.tag.clone(),
                 ..ReinforcementSpec::default()
             };
@@ -105,6 +116,7 @@ impl Source {
             tokenizer: Tokenizer::new(),
             context: variant.text.context,
             preprocess: preprocess(variant),
+            teachers,
             config: data.clone(),
             random: Random::new(config.run.seed).with_name("data"),
         })
@@ -151,13 +163,11 @@ impl Source {
             teacher_image: Vec::new(),
             teacher_captions: Vec::new(),
         };
-        let prepared = match &self.reinforcement {
-            None => {
-                item.captions.push(self.tokens(&texts[text]));
-                self.prepare(&picture, random).map_err(bad_picture)?
-            }
+        // The captions that count, each with what the teachers stored of it.
+        let (pairs, view) = match &self.reinforcement {
+            None => (vec![(texts.swap_remove(text), Vec::new())], View::Drawn(random)),
             Some((spec, pattern)) => {
-                let reinforcement = Reinforcement::read(&sample, texts.len(), spec)?;
+                let mut reinforcement = Reinforcement::read(&sample, texts.len(), spec)?;
                 let true_caption =
                     (texts.swap_remove(text), reinforcement.text_embeddings.row(text).to_vec());
                 let synthetic = || {
@@ -169,24 +179,37 @@ impl Source {
                         sample.bad("syn.json", format!("no captions in a set whose name matches `{pattern}`"))
                     })
                 };
-                let pair = match self.config.mix_synthetic {
+                let pairs = match self.config.mix_synthetic {
                     None => vec![true_caption, synthetic()?],
                     Some(share) if random.with_name("mix").unit() < share => vec![synthetic()?],
                     // Sets without synthetic captions are trained on with a share of 0.
                     Some(_) => vec![true_caption],
                 };
-                for (caption, embedding) in pair {
-                    item.captions.push(self.tokens(&caption));
-                    item.teacher_captions.push(embedding);
-                }
                 let which = choose("augmentation", reinforcement.augmentations.len());
-                let augmentation = reinforcement.augmentations.get(which);
-                let augmentation = augmentation.ok_or_else(|| sample.bad("paug.json", "no augmentation"))?;
+                if which >= reinforcement.augmentations.len() {
+                    return Err(sample.bad("paug.json", "no augmentation").into());
+                }
                 item.teacher_image = reinforcement.image_embeddings.row(which).to_vec();
-                self.replay(&sample, &picture, augmentation)?
+                (pairs, View::Recorded(reinforcement.augmentations.swap_remove(which)))
             }
         };
-        self.preprocess.normalize(&prepared, &mut item.image).map_err(bad_picture)?;
+        let seen = self.see(&sample, &picture, &view, &self.preprocess)?;
+        self.preprocess.normalize(&seen, &mut item.image).map_err(bad_picture)?;
+        for (caption, mut embedding) in pairs {
+            item.captions.push(self.tokens(&caption));
+            for teacher in &self.teachers {
+                embedding.extend(teacher.text(&caption).map_err(|reason| sample.bad("teacher", reason))?);
+            }
+            item.teacher_captions.push(embedding);
+        }
+        for teacher in &self.teachers {
+            let preprocess = teacher.preprocess();
+            let seen = self.see(&sample, &picture, &view, preprocess)?;
+            let mut pixels = vec![0.0; preprocess.tensor_len()];
+            preprocess.normalize(&seen, &mut pixels).map_err(bad_picture)?;
+            item.teacher_image
+                .extend(teacher.image(&pixels).map_err(|reason| sample.bad("teacher", reason))?);
+        }
         Ok(item)
     }
 
@@ -210,27 +233,46 @@ impl Source {
         self.tokenizer.tokenize(caption, self.context)
     }
 
-    /// A picture of a set without recorded augmentations at the tower's size.
-    fn prepare(&self, picture: &RgbImage, random: Random) -> Result<RgbImage, image::Error> {
+    /// The picture at a tower's size, the same part of it for every tower.
+    fn see(
+        &self,
+        sample: &Sample,
+        picture: &RgbImage,
+        view: &View,
+        preprocess: &Preprocess,
+    ) -> Result<RgbImage, Skip> {
+        let &Preprocess { size: (height, width), interpolation, pass_order, .. } = preprocess;
+        let random = match view {
+            View::Recorded(augmentation) => {
+                let how =
+                    Replay { size: Some((height, width)), interpolation: Some(interpolation), pass_order };
+                let bad = |error: augment::Error| sample.bad("paug.json", error.to_string()).into();
+                return augmentation.replay(picture, &how).map_err(bad);
+            }
+            View::Drawn(random) => random,
+        };
+        let bad = |error: image::Error| Skip::from(sample.bad("picture", error.to_string()));
         if self.config.augment == Augment::Centre {
-            return self.preprocess.crop(picture);
+            return preprocess.crop(picture).map_err(bad);
         }
-        let (width, height) = (picture.width(), picture.height());
-        let part = random_part(
-            random.with_name("crop"),
-            width,
-            height,
-            self.config.crop_scale,
-            self.config.crop_ratio,
-        );
-        let (height, width) = self.preprocess.size;
-        let Preprocess { interpolation, pass_order, .. } = self.preprocess;
-        let crop = image::crop_resize(picture, part, width, height, interpolation, pass_order)?;
-        match random.with_name("flip").unit() < self.config.flip {
-            true => mirrored(&crop),
+        let DataConfig { crop_scale, crop_ratio, flip, .. } = self.config;
+        let part =
+            random_part(random.with_name("crop"), picture.width(), picture.height(), crop_scale, crop_ratio);
+        let crop =
+            image::crop_resize(picture, part, width, height, interpolation, pass_order).map_err(bad)?;
+        match random.with_name("flip").unit() < flip {
+            true => mirrored(&crop).map_err(bad),
             false => Ok(crop),
         }
     }
+}
+
+/// How a sample's picture is seen.
+enum View {
+    /// As its random numbers say.
+    Drawn(Random),
+    /// As a reinforced shard says.
+    Recorded(Augmentation),
 }
 
 /// A caption of a matching set, with its embedding.
@@ -266,20 +308,5 @@ fn preprocess(variant: &Variant) -> Preprocess {
         },
         pass_order: PassOrder::default(),
         ..Preprocess::default()
-    }
-}
-
-impl Source {
-    /// The picture as the teachers saw it, at the tower's size.
-    fn replay(
-        &self,
-        sample: &Sample,
-        picture: &RgbImage,
-        augmentation: &Augmentation,
-    ) -> Result<RgbImage, Skip> {
-        let bad = |error: augment::Error| Skip::from(sample.bad("paug.json", error.to_string()));
-        let Preprocess { size, interpolation, pass_order, .. } = self.preprocess;
-        let how = Replay { size: Some(size), interpolation: Some(interpolation), pass_order };
-        augmentation.replay(picture, &how).map_err(bad)
     }
 }

@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use mobileclip_train::{Config, Event, Line, Report, Result, Resume, run};
+use mobileclip_train::{Config, Event, Helpers, Line, Report, Result, Resume, Teacher, run};
 
 /// A folder with a variant and shards `0.tar` and `1.tar` of 20 samples each.
 pub struct Place {
@@ -42,13 +43,17 @@ pub fn plain(numbers: std::ops::Range<usize>) -> Vec<Entry> {
     numbers.flat_map(sample).collect()
 }
 
+/// The toy of the goldens with the whole vocabulary, for pictures of this side.
+pub fn toy_variant(side: usize) -> String {
+    let toml = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/variants/train_toy.toml");
+    let toml = std::fs::read_to_string(toml).unwrap();
+    toml.replace("vocabulary = 50", "vocabulary = 49408").replace("size = 64", &format!("size = {side}"))
+}
+
 impl Place {
     pub fn new() -> Place {
         let folder = tempfile::tempdir().unwrap();
-        let toml = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/variants/train_toy.toml");
-        let toml = std::fs::read_to_string(toml).unwrap();
-        let toml = toml.replace("vocabulary = 50", "vocabulary = 49408").replace("size = 64", "size = 32");
-        std::fs::write(folder.path().join("toy.toml"), toml).unwrap();
+        std::fs::write(folder.path().join("toy.toml"), toy_variant(32)).unwrap();
         let place = Place { folder };
         place.shard("0.tar", &plain(0..20));
         place.shard("1.tar", &plain(20..40));
@@ -84,13 +89,19 @@ impl Place {
 
 /// Runs to the end.
 pub fn train(config: &Config, resume: &Resume) -> Result<Report> {
-    run(config, resume, &mut |_| ControlFlow::Continue(()))
+    run(config, resume, Helpers::default(), &mut |_| ControlFlow::Continue(()))
 }
 
 /// Runs until a step is done, then stops without a checkpoint, as a killed run would.
 pub fn kill_after(config: &Config, resume: &Resume, step: u64) {
+    kill_after_with(config, resume, Vec::new(), step);
+}
+
+/// The same with teachers that run.
+pub fn kill_after_with(config: &Config, resume: &Resume, teachers: Vec<Arc<dyn Teacher>>, step: u64) {
     let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = run(config, resume, &mut |event| {
+        let helpers = Helpers { teachers, ..Helpers::default() };
+        let _ = run(config, resume, helpers, &mut |event| {
             if let Event::Step(line, _) = event
                 && line.step == step
             {

@@ -1,5 +1,6 @@
 //! Whole runs of a small model.
 
 mod common;
+mod online;
 mod reinforced;
 mod whole;

@@ -46,7 +46,7 @@ fn a_sample_has_the_rows_of_what_was_picked() {
     let mut config = config(&place, "npz-list");
     config.data.pick = Pick::Sequential;
     let variant = variant_of(&config).unwrap();
-    let source = Source::open(&config, &variant, &mut |_| {}).unwrap();
+    let source = Source::open(&config, &variant, Vec::new(), &mut |_| {}).unwrap();
     let expected = golden::json("shards/npz-list/expected.json");
     let samples = golden::array(&expected["samples"]);
     // Single values of row `row` of an array, compared with a row that an item has.
@@ -80,10 +80,10 @@ fn mixed_captions_are_one_or_the_other() {
     config.data.synthetic = "^syn_text_dfn".to_owned();
     config.data.mix_synthetic = Some(0.5);
     let variant = variant_of(&config).unwrap();
-    let source = Source::open(&config, &variant, &mut |_| {}).unwrap();
+    let source = Source::open(&config, &variant, Vec::new(), &mut |_| {}).unwrap();
     let mut synthetic = config.clone();
     synthetic.data.mix_synthetic = Some(1.0);
-    let synthetic = Source::open(&synthetic, &variant, &mut |_| {}).unwrap();
+    let synthetic = Source::open(&synthetic, &variant, Vec::new(), &mut |_| {}).unwrap();
     let taken: Vec<bool> = (0..100)
         .map(|epoch| {
             let [item, other] = [&source, &synthetic].map(|source| source.item(epoch, 0).unwrap());

@@ -1,9 +1,13 @@
 //! Whole runs of a small model: going on is as good as never having stopped, and nothing depends on threads.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::path::Path;
+
+use mobileclip_arch::Variant;
 
 use super::common::{Place, kill_after, log, plain, tensors, train};
-use mobileclip_train::{Event, Resume, run};
+use mobileclip_train::{Config, Event, Helpers, Judge, Resume, run};
 
 #[test]
 fn a_killed_run_goes_on_bit_for_bit() {
@@ -79,6 +83,7 @@ fn workers_change_nothing_and_bad_samples_are_counted() {
             config
         },
         &Resume::Never,
+        Helpers::default(),
         &mut |event| {
             if let Event::Skipped(message) = event {
                 messages.push(message.to_owned());
@@ -101,7 +106,7 @@ fn workers_change_nothing_and_bad_samples_are_counted() {
 fn an_interrupt_writes_a_checkpoint() {
     let place = Place::new();
     let config = place.config("run");
-    let report = run(&config, &Resume::Never, &mut |event| match event {
+    let report = run(&config, &Resume::Never, Helpers::default(), &mut |event| match event {
         Event::Step(line, steps) if line.step == 3 => {
             assert_eq!(steps, 11);
             ControlFlow::Break(())
@@ -173,7 +178,7 @@ fn trouble_is_named_and_no_checkpoint_is_lost() {
     // A checkpoint that cannot take its name: those before it stay, and the run goes on from the last.
     let config = place.config("blocked");
     let blocked = config.run.out.join("checkpoints/step-00000008");
-    let result = run(&config, &Resume::Never, &mut |event| {
+    let result = run(&config, &Resume::Never, Helpers::default(), &mut |event| {
         if let Event::Saved(path) = event
             && path.ends_with("step-00000004")
         {
@@ -199,7 +204,7 @@ fn trouble_is_named_and_no_checkpoint_is_lost() {
         }
         ControlFlow::Continue(())
     };
-    assert_eq!(run(&config, &Resume::Latest, watch).unwrap().step, 11);
+    assert_eq!(run(&config, &Resume::Latest, Helpers::default(), watch).unwrap().step, 11);
     assert!(notes.contains("step-00000011") && notes.contains("before it is taken"), "{notes}");
     assert_eq!(log(&config), log(&place.config("whole")));
 
@@ -215,7 +220,7 @@ fn a_truncated_shard_gives_what_it_has() {
     let bytes = std::fs::read(place.path("1.tar")).unwrap();
     std::fs::write(place.path("1.tar"), &bytes[..bytes.len() / 2]).unwrap();
     let mut messages = String::new();
-    let report = run(&place.config("run"), &Resume::Never, &mut |event| {
+    let report = run(&place.config("run"), &Resume::Never, Helpers::default(), &mut |event| {
         if let Event::Skipped(message) = event {
             messages += message;
         }
@@ -249,4 +254,53 @@ fn a_loss_that_is_no_number_stops_the_run() {
     let error = train(&config, &Resume::Never).unwrap_err().to_string();
     assert!(error.starts_with("step ") && error.contains("the last good checkpoint is"), "{error}");
     assert!(error.contains("the batch: 00"), "{error}");
+}
+
+#[test]
+fn what_is_measured_is_in_the_log() {
+    let place = Place::new();
+    let config = |out: &str| {
+        let mut config = place.config(out);
+        config.eval.sets = vec!["a folder".to_owned()];
+        config.eval.every = 3;
+        config
+    };
+    // The mean of a tensor: a measure that sees whether it got the weights of that step.
+    let judge = |path: &Path, variant: &Variant| {
+        assert_eq!(variant.name, "train_toy");
+        let file = mobileclip_checkpoint::TensorFile::open(path).unwrap();
+        let values = file.get("visual.trunk.head.fc.weight").unwrap().to_f32().unwrap().to_vec();
+        let mean = values.iter().map(|v| f64::from(v.abs())).sum::<f64>() / values.len() as f64;
+        Ok(BTreeMap::from([("set acc1".to_owned(), mean)]))
+    };
+    let go = |config: &Config, judge: Judge<'_>, stop: u64| {
+        let helpers = Helpers { judge: Some(judge), ..Helpers::default() };
+        run(config, &Resume::Latest, helpers, &mut |event| match event {
+            Event::Step(line, _) if line.step == stop => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+    };
+    let whole = config("whole");
+    go(&whole, &mut judge.clone(), 0).unwrap();
+    let lines = log(&whole);
+    let measured: Vec<u64> = lines.iter().filter(|line| !line.measured.is_empty()).map(|l| l.step).collect();
+    assert_eq!(measured, [3, 6, 9, 11]);
+    let values: BTreeSet<u64> =
+        lines.iter().flat_map(|line| line.measured.values()).map(|v| v.to_bits()).collect();
+    assert_eq!(values.len(), 4);
+    assert!(whole.run.out.join("measured.svg").is_file() && !whole.run.out.join(".lent").exists());
+    let stopped = config("stopped");
+    go(&stopped, &mut judge.clone(), 5).unwrap();
+    // What a killed run leaves unfinished goes away.
+    let left = [".lent", "checkpoints/.writing-x"].map(|name| stopped.run.out.join(name));
+    left.iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
+    go(&stopped, &mut judge.clone(), 0).unwrap();
+    assert_eq!(log(&stopped), lines);
+    assert!(left.iter().all(|path| !path.exists()));
+    assert_eq!(std::fs::read_dir(stopped.run.out.join("tensorboard")).unwrap().count(), 2);
+    // A measure that fails ends nothing; nobody to measure is a mistake.
+    let failing = &mut |_: &Path, _: &Variant| Err("no pictures".to_owned());
+    assert_eq!(go(&config("failing"), failing, 0).unwrap().step, 11);
+    let error = train(&config("nobody"), &Resume::Never).unwrap_err().to_string();
+    assert!(error.contains("eval.sets"), "{error}");
 }

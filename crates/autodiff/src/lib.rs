@@ -3,7 +3,8 @@
 //! - [`Parameters`] holds a model's tensors by canonical name, [`Gradients`] what backward adds up for them.
 //! - [`Train`] implements [`Ops`](mobileclip_arch::Ops): running the program records a tape of operations;
 //!   [`Train::backward`] walks it back. BatchNorm's new statistics go to a side list ([`BatchStatistics`]).
-//! - [`Device`] is what computes: forward and backward of every operation. [`Cpu`] does it with `kernels`.
+//! - [`Device`] is what computes: forward and backward of every operation. [`Cpu`] does it with `kernels`; [`Ledger`] only counts what
+//!   memory that would take.
 //!
 //! ```
 //! use mobileclip_arch::Manifest;
@@ -25,6 +26,7 @@
 
 mod cpu;
 mod device;
+mod ledger;
 mod operations;
 mod parameters;
 mod random;
@@ -33,6 +35,7 @@ mod train;
 
 pub use cpu::Cpu;
 pub use device::{Device, Matrix, Moments};
+pub use ledger::{Ledger, Sheet};
 pub use parameters::{BatchStatistics, Gradients, Parameters};
 pub use random::Random;
 pub use train::{BatchNormMode, Tensor, Train, TrainOptions};

@@ -159,8 +159,11 @@ impl Gradients {
         let (spare, len) = (&mut self.spare[index], self.lengths[index]);
         self.sums[index].get_or_insert_with(|| {
             let mut values = std::mem::take(spare);
-            values.clear();
-            values.resize(len, 0.0);
+            match values.len() {
+                // New memory is zero without being touched.
+                0 => values = vec![0.0; len],
+                _ => values.fill(0.0),
+            }
             values
         })
     }

@@ -11,7 +11,7 @@ use mobileclip_autodiff::{Cpu, Gradients, Parameters, Random, TrainOptions};
 use mobileclip_checkpoint::{Checkpoint, FloatType, Options, write_open_clip};
 use mobileclip_kernels::Isa;
 
-use crate::config::Config;
+use crate::config::{Augment, Config};
 use crate::data::{Item, Loader, Position, Source};
 use crate::ema::Ema;
 use crate::error::{Error, Result};
@@ -91,6 +91,8 @@ pub struct Plan {
     pub trained: u64,
     /// Bytes of weights, gradients, the optimiser's state and the moving average.
     pub state_bytes: u64,
+    /// Bytes of the activations of a micro-batch and their gradients.
+    pub activation_bytes: u64,
     /// Bytes of a checkpoint.
     pub checkpoint_bytes: u64,
 }
@@ -128,7 +130,7 @@ pub fn plan(config: &Config, watch: &mut dyn FnMut(Event<'_>)) -> Result<Plan> {
     config.check()?;
     let variant = variant_of(config)?;
     let source = Source::open(config, &variant, Vec::new(), &mut |path| watch(Event::Opened(path)))?;
-    config.objective(variant.captioner.is_some())?;
+    let objective = config.objective(variant.captioner.is_some())?;
     let manifest = Manifest::of(&variant);
     let moving = begin(config, &variant, &manifest)?;
     let count = |tower| manifest.parameters(Form::Train, tower);
@@ -139,12 +141,23 @@ pub fn plan(config: &Config, watch: &mut dyn FnMut(Event<'_>)) -> Result<Plan> {
         .map(|index| moving.parameters.values(index).len() as u64)
         .sum::<u64>();
     let averages = u64::from(moving.ema.is_some());
+    // Reinforced shards give true and synthetic captions, unless those are mixed.
+    let is_pair = config.data.augment == Augment::Recorded && config.data.mix_synthetic.is_none();
+    let activation_bytes = step::activation_bytes(
+        &variant,
+        &moving.parameters,
+        &objective,
+        config.run.batch / config.run.accumulate,
+        if is_pair { 2 } else { 1 },
+        TrainOptions { recomputes: config.run.recompute, ..TrainOptions::default() },
+    );
     Ok(Plan {
         samples: source.dataset().len(),
         steps: config.steps(source.dataset().len())?,
         parameters,
         trained,
         state_bytes: 4 * (parameters[2] * (1 + averages) + 3 * trained),
+        activation_bytes,
         checkpoint_bytes: 4 * (parameters[2] * (1 + averages) + 2 * trained),
     })
 }

@@ -1,7 +1,9 @@
 //! One step's forward and backward.
 
 use mobileclip_arch::{Ops, Variant};
-use mobileclip_autodiff::{BatchStatistics, Cpu, Gradients, Parameters, Tensor, Train, TrainOptions};
+use mobileclip_autodiff::{
+    BatchStatistics, Cpu, Device, Gradients, Ledger, Parameters, Tensor, Train, TrainOptions,
+};
 
 use crate::loss::{Captions, Losses, Objective, ObjectiveError, Pairs};
 use crate::next_word;
@@ -40,15 +42,20 @@ struct Features {
 }
 
 /// What a forward pass leaves for the walk back.
-struct Passed {
-    images: Tensor<Cpu>,
-    texts: Tensor<Cpu>,
+struct Passed<D: Device> {
+    images: Tensor<D>,
+    texts: Tensor<D>,
     /// The decoder's, if words are to be predicted.
-    logits: Option<Tensor<Cpu>>,
+    logits: Option<Tensor<D>>,
 }
 
 /// Both towers over one micro-batch, texts of all sets in one pass; and the decoder if it is to predict `words`.
-fn forward(variant: &Variant, train: &Train<'_, Cpu>, batch: &Batch, words: bool) -> (Passed, Features) {
+fn forward<D: Device + 'static>(
+    variant: &Variant,
+    train: &Train<'_, D>,
+    batch: &Batch,
+    words: bool,
+) -> (Passed<D>, Features) {
     let (height, width) = batch.size;
     let pixels = train.images(batch.count, height, width, &batch.images);
     let ids = train.texts(batch.count * batch.captions.len(), &batch.captions.concat());
@@ -77,7 +84,7 @@ fn forward(variant: &Variant, train: &Train<'_, Cpu>, batch: &Batch, words: bool
 fn backward(
     cpu: &Cpu,
     variant: &Variant,
-    (train, passed): (Train<'_, Cpu>, Passed),
+    (train, passed): (Train<'_, Cpu>, Passed<Cpu>),
     batch: &Batch,
     of_features: Option<[&[f32]; 2]>,
     weight: f64,
@@ -160,6 +167,38 @@ pub fn gradients(
     }
     found.losses.caption = words.then_some(caption);
     Ok(Outcome { losses: found.losses, statistics })
+}
+
+/// Bytes that the activations of a micro-batch of `count` images with `sets` sets of captions take, and their gradients; found by running
+/// the program on a [`Ledger`].
+pub fn activation_bytes(
+    variant: &Variant,
+    parameters: &Parameters,
+    objective: &Objective,
+    count: usize,
+    sets: usize,
+    options: TrainOptions,
+) -> u64 {
+    let (side, words) = (variant.image_size(), objective.caption_weight() > 0.0);
+    let batch = Batch {
+        count,
+        size: (side, side),
+        images: vec![0.0; count * 3 * side * side],
+        captions: vec![vec![0; count * variant.text.context]; sets],
+        ..Batch::default()
+    };
+    let ledger = Ledger::default();
+    let train = Train::new(&ledger, parameters, options);
+    let (passed, _) = forward(variant, &train, &batch, words);
+    let Passed { images, texts, logits } = passed;
+    // Gradients are as large as what they belong to.
+    let gradients = [Some(&images), Some(&texts), logits.as_ref()].map(|x| x.map(|x| train.rows(x)));
+    let outputs = [Some(images), Some(texts), logits].into_iter().zip(&gradients);
+    let seeds: Vec<_> = outputs.filter_map(|(x, gradient)| Some((x?, &gradient.as_ref()?[..]))).collect();
+    train.backward(&seeds, &mut Gradients::new(parameters));
+    // Words' scores stand beside the device's while their loss is computed.
+    let scores = gradients[2].as_ref().map_or(0, |scores| 4 * scores.len() as u64);
+    ledger.bytes() + scores
 }
 
 /// The words that a captioner is to predict, over all micro-batches.

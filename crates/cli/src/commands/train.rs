@@ -195,7 +195,7 @@ const SKIPS_TOLD: usize = 20;
 
 fn dry_run(config: &Config, as_json: bool) -> anyhow::Result<Outcome> {
     let name = variant_of(config)?.name;
-    let Plan { samples, steps, parameters, trained, state_bytes, checkpoint_bytes } =
+    let Plan { samples, steps, parameters, trained, state_bytes, activation_bytes, checkpoint_bytes } =
         plan(config, &mut |_| {})?;
     let [image, text, all] = parameters;
     let mut results = Results::lock();
@@ -203,7 +203,7 @@ fn dry_run(config: &Config, as_json: bool) -> anyhow::Result<Outcome> {
         results.json(&json!({
             "variant": name, "samples": samples, "steps": steps, "batch": config.run.batch,
             "parameters": {"image": image, "text": text, "all": all, "trained": trained},
-            "state_bytes": state_bytes, "checkpoint_bytes": checkpoint_bytes,
+            "state_bytes": state_bytes, "activation_bytes": activation_bytes, "checkpoint_bytes": checkpoint_bytes,
         }))?;
     } else {
         let seen = steps * config.run.batch as u64;
@@ -217,9 +217,11 @@ fn dry_run(config: &Config, as_json: bool) -> anyhow::Result<Outcome> {
             grouped(trained)
         ))?;
         results.line(format!(
-            "memory       {} for weights, gradients and optimiser, and the activations of {} images",
+            "memory       {} for weights, gradients and optimiser, {} for activations of {} images{}",
             mega(state_bytes),
-            config.run.batch / config.run.accumulate
+            mega(activation_bytes),
+            config.run.batch / config.run.accumulate,
+            if config.run.recompute { ", recomputed" } else { "" }
         ))?;
         results.line(format!(
             "checkpoints  {} each, {} kept, one every {} steps",

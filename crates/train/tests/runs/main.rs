@@ -1,5 +1,6 @@
 //! Whole runs of a small model.
 
+mod captioner;
 mod common;
 mod online;
 mod reinforced;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use mobileclip_arch::Variant;
 
-use super::common::{Place, kill_after, log, plain, tensors, train};
-use mobileclip_train::{Config, Event, Helpers, Judge, Resume, run};
+use super::common::{Place, kill_after, log, plain, tensors, toy_variant, train};
+use mobileclip_train::{Config, Event, Helpers, Judge, Resume, plan, run};
 
 #[test]
 fn a_killed_run_goes_on_bit_for_bit() {
@@ -254,6 +254,38 @@ fn a_loss_that_is_no_number_stops_the_run() {
     let error = train(&config, &Resume::Never).unwrap_err().to_string();
     assert!(error.starts_with("step ") && error.contains("the last good checkpoint is"), "{error}");
     assert!(error.contains("the batch: 00"), "{error}");
+}
+
+#[test]
+fn a_plan_counts_what_a_run_takes() {
+    let place = Place::new();
+    let config = place.config("run");
+    let found = plan(&config, &mut |_| {}).unwrap();
+    assert_eq!((found.samples, found.steps), (40, 11));
+    let [image, text, all] = found.parameters;
+    assert_eq!((image + text + 1, found.trained), (all, all));
+    assert_eq!((found.state_bytes, found.checkpoint_bytes), (16 * all, 12 * all));
+    // Many times the first convolution's map: 8 samples of 16 x 16 pixels in a block of 16 channels.
+    assert!(found.activation_bytes > 8 * 8 * 16 * 16 * 16 * 4, "{}", found.activation_bytes);
+    let with = |change: &dyn Fn(&mut Config)| {
+        let mut config = config.clone();
+        change(&mut config);
+        plan(&config, &mut |_| {}).unwrap().activation_bytes
+    };
+    // Everything is so much for each sample.
+    assert_eq!(with(&|config| config.run.accumulate = 2), found.activation_bytes / 2);
+    // With many blocks, one of them at a time is less than all.
+    let deep = toy_variant(128).replace("depths = [1, 1, 2, 1]", "depths = [12, 1, 2, 1]");
+    std::fs::write(place.path("deep.toml"), deep).unwrap();
+    let deep = |recompute: bool| {
+        with(&|config| {
+            config.model.variant = place.path("deep.toml").display().to_string();
+            config.run.recompute = recompute;
+        })
+    };
+    assert!(deep(true) < deep(false) * 3 / 4, "{} and {}", deep(true), deep(false));
+    assert!(with(&|config| config.model.freeze = vec!["visual.*".to_owned()]) < found.activation_bytes);
+    assert!(!config.run.out.exists());
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! Teachers that run while training say what they stored in shards.
 
-use std::io::{Cursor, Write};
 use std::sync::Arc;
 
 use mobileclip_arch::{Manifest, Variant};
 use mobileclip_autodiff::{BatchNormMode, Cpu, Parameters, Train, TrainOptions};
 use mobileclip_image::augment::Replay;
 use mobileclip_image::{DecodeOptions, Filter, Preprocess};
-use mobileclip_shards::{Dataset, Limits, Reinforcement, ReinforcementSpec};
+use mobileclip_shards::{ArrayType, Dataset, Limits, Matrix, Reinforcement, ReinforcementSpec, array_member};
 use mobileclip_testing::formula::Formula;
 use mobileclip_text::Tokenizer;
 use mobileclip_train::config::Augment;
@@ -73,25 +72,6 @@ fn teachers() -> Vec<Arc<dyn Teacher>> {
     vec![Arc::new(Toy::new(48, 24, 0.5, Filter::Bicubic)), Arc::new(Toy::new(64, 16, 0.0, Filter::Bilinear))]
 }
 
-/// A file of arrays `[rows][columns]`.
-fn npz(arrays: &[(&str, Vec<Vec<f32>>)]) -> Vec<u8> {
-    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, rows) in arrays {
-        let options =
-            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-        zip.start_file(format!("{name}.npy"), options).unwrap();
-        let (count, width) = (rows.len(), rows[0].len());
-        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({count}, {width}), }}");
-        let header = format!("{header:<117}\n");
-        zip.write_all(b"\x93NUMPY\x01\x00").unwrap();
-        zip.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
-        zip.write_all(header.as_bytes()).unwrap();
-        let numbers: Vec<u8> = rows.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
-        zip.write_all(&numbers).unwrap();
-    }
-    zip.finish().unwrap().into_inner()
-}
-
 /// The golden shard with what these teachers make of it in place of its embeddings.
 fn stored(place: &Place, teachers: &[Arc<dyn Teacher>]) {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/shards/npz-list/00000000.tar");
@@ -116,9 +96,12 @@ fn stored(place: &Place, teachers: &[Arc<dyn Teacher>]) {
         let captions = [sample.text().unwrap().to_owned()];
         let texts = captions.iter().chain(&reinforcement.synthetic[0].captions);
         let texts = texts.map(|caption| all(&|teacher| teacher.text(caption).unwrap()));
-        let arrays = npz(&[("image_emb", images.collect()), ("text_emb", texts.collect())]);
+        let matrix = |rows: Vec<Vec<f32>>| Matrix::new(rows.len(), rows[0].len(), rows.concat()).unwrap();
+        let (images, texts) = (matrix(images.collect()), matrix(texts.collect()));
+        let arrays = array_member(&[("image_emb", &images), ("text_emb", &texts)], ArrayType::F32).unwrap();
         for member in sample.members() {
-            let bytes = if &*member.suffix == "npz" { arrays.clone() } else { member.bytes.to_vec() };
+            let bytes =
+                if member.suffix == arrays.suffix { arrays.bytes.clone() } else { member.bytes.clone() };
             entries.push((format!("{}.{}", sample.key(), member.suffix), bytes));
         }
     }

@@ -91,6 +91,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::vocabulary::{VOCABULARY_SIZE, Vocabulary};
+
+    fn ranks() -> Ranks {
+        Ranks::new(Vocabulary::of_size(VOCABULARY_SIZE))
+    }
 
     /// The rule to the letter: the pair of lowest rank, all its occurrences from the left, again.
     fn encode_word_literally(ranks: &Ranks, word: &str) -> Vec<u32> {
@@ -123,7 +128,7 @@ mod tests {
     proptest! {
         #[test]
         fn heap_gives_what_the_rule_says(words in prop::collection::vec(WORD, 20)) {
-            let ranks = Ranks::new();
+            let ranks = ranks();
             for word in words {
                 prop_assert_eq!(encode(&ranks, &word), encode_word_literally(&ranks, &word), "{}", word);
             }
@@ -132,7 +137,7 @@ mod tests {
 
     #[test]
     fn runs_of_one_letter_are_merged_from_the_left() {
-        let ranks = Ranks::new();
+        let ranks = ranks();
         for length in 1..200 {
             let word = "a".repeat(length);
             assert_eq!(encode(&ranks, &word), encode_word_literally(&ranks, &word), "{length} times a");

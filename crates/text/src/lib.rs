@@ -5,7 +5,7 @@
 //! 1. [`clean()`]: repair text that was decoded with the wrong encoding (as Python's `ftfy.fix_text` does by
 //!    default), resolve HTML character references twice, collapse white space, lower the case;
 //! 2. split the clean text into words, numbers and runs of punctuation, with CLIP's pattern;
-//! 3. byte-pair encode each of them with CLIP's 49,408 entries.
+//! 3. byte-pair encode each of them with CLIP's 49,408 entries, or with those of them that come first.
 //!
 //! The ids equal those of open_clip's `SimpleTokenizer`, with which every MobileCLIP checkpoint was trained.
 //!
@@ -31,4 +31,4 @@ mod vocabulary;
 
 pub use clean::clean;
 pub use tokenizer::{CONTEXT_LENGTH, Tokenizer};
-pub use vocabulary::{END_OF_TEXT, START_OF_TEXT, VOCABULARY_SIZE};
+pub use vocabulary::{END_OF_TEXT, SMALLEST_VOCABULARY, START_OF_TEXT, VOCABULARY_SIZE};

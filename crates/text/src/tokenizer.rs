@@ -6,9 +6,7 @@ use crate::bpe::{Scratch, encode_word};
 use crate::clean::clean;
 use crate::split::pieces;
 use crate::unicode::is_python_space;
-use crate::vocabulary::{
-    END_OF_TEXT, END_OF_TEXT_NAME, Ranks, START_OF_TEXT, START_OF_TEXT_NAME, WORD_END, spell,
-};
+use crate::vocabulary::{END_OF_TEXT_NAME, Ranks, START_OF_TEXT_NAME, VOCABULARY_SIZE, Vocabulary, WORD_END};
 
 /// Context length of the image-text models: exactly so many ids go into their text towers.
 pub const CONTEXT_LENGTH: usize = 77;
@@ -18,16 +16,40 @@ pub const CONTEXT_LENGTH: usize = 77;
 /// Building one takes under a millisecond (the vocabulary is in the program); it can be shared between
 /// threads.
 pub struct Tokenizer {
+    vocabulary: Vocabulary,
     ranks: Ranks,
 }
 
 impl Tokenizer {
     /// The tokenizer of CLIP's vocabulary.
     pub fn new() -> Self {
-        Tokenizer { ranks: Ranks::new() }
+        Tokenizer::of_size(VOCABULARY_SIZE)
     }
 
-    /// The ids of a text of any length, between [`START_OF_TEXT`] and [`END_OF_TEXT`].
+    /// A tokenizer of CLIP's vocabulary cut to `size` entries: all bytes, the merges that come first in the list (they are in
+    /// the order of how often they were found), and the two marks, whose ids are the last. So there is no unknown word: a rare one
+    /// becomes more and shorter pieces. A size under [`SMALLEST_VOCABULARY`](crate::SMALLEST_VOCABULARY) or over
+    /// [`VOCABULARY_SIZE`] counts as that.
+    ///
+    /// ```
+    /// let tokenizer = mobileclip_text::Tokenizer::of_size(4096);
+    /// assert_eq!(tokenizer.encode("a cat"), [4094, 320, 2368, 4095]);
+    /// let rare = tokenizer.encode("pomegranate");
+    /// assert!(rare.len() > 3 && rare.iter().all(|&id| id < 4096));
+    /// assert_eq!(tokenizer.decode(&rare), "<start_of_text>pomegranate <end_of_text>");
+    /// ```
+    pub fn of_size(size: usize) -> Self {
+        let vocabulary = Vocabulary::of_size(size);
+        Tokenizer { vocabulary, ranks: Ranks::new(vocabulary) }
+    }
+
+    /// Number of entries of the vocabulary; ids are smaller.
+    pub fn vocabulary_size(&self) -> usize {
+        self.vocabulary.size()
+    }
+
+    /// The ids of a text of any length, between start and end mark ([`START_OF_TEXT`](crate::START_OF_TEXT) and
+    /// [`END_OF_TEXT`](crate::END_OF_TEXT) in the whole vocabulary).
     ///
     /// A `<start_of_text>` or `<end_of_text>` in the text itself becomes the mark's id, as in the reference:
     /// what follows the latter does not reach the features.
@@ -39,7 +61,7 @@ impl Tokenizer {
     /// ```
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = self.start_and_body(text, usize::MAX);
-        ids.push(END_OF_TEXT);
+        ids.push(self.vocabulary.end_of_text());
         ids
     }
 
@@ -54,11 +76,11 @@ impl Tokenizer {
     /// ```
     pub fn tokenize(&self, text: &str, context_length: usize) -> Vec<u32> {
         let mut ids = self.start_and_body(text, context_length);
-        ids.push(END_OF_TEXT);
+        ids.push(self.vocabulary.end_of_text());
         if ids.len() > context_length {
             ids.truncate(context_length);
             if let Some(last) = ids.last_mut() {
-                *last = END_OF_TEXT;
+                *last = self.vocabulary.end_of_text();
             }
         }
         ids.resize(context_length, 0);
@@ -77,7 +99,7 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut bytes = Vec::new();
         for &id in ids {
-            spell(id, &mut bytes);
+            self.vocabulary.spell(id, &mut bytes);
         }
         String::from_utf8_lossy(&bytes).replace(WORD_END, " ")
     }
@@ -100,15 +122,15 @@ impl Tokenizer {
     /// Start mark and text without the end mark; words that begin behind `enough` ids are left out.
     fn start_and_body(&self, text: &str, enough: usize) -> Vec<u32> {
         let text = clean(text);
-        let mut ids = vec![START_OF_TEXT];
+        let mut ids = vec![self.vocabulary.start_of_text()];
         let mut scratch = Scratch::default();
         for piece in pieces(&text) {
             if ids.len() >= enough {
                 break;
             }
             match piece {
-                START_OF_TEXT_NAME => ids.push(START_OF_TEXT),
-                END_OF_TEXT_NAME => ids.push(END_OF_TEXT),
+                START_OF_TEXT_NAME => ids.push(self.vocabulary.start_of_text()),
+                END_OF_TEXT_NAME => ids.push(self.vocabulary.end_of_text()),
                 word => encode_word(&self.ranks, word, &mut scratch, &mut ids),
             }
         }
@@ -118,7 +140,7 @@ impl Tokenizer {
 
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokenizer").finish_non_exhaustive()
+        f.debug_struct("Tokenizer").field("vocabulary", &self.vocabulary).finish_non_exhaustive()
     }
 }
 
@@ -131,6 +153,7 @@ impl Default for Tokenizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocabulary::{END_OF_TEXT, SMALLEST_VOCABULARY, START_OF_TEXT};
 
     #[test]
     fn a_tokenizer_is_shared_between_threads() {
@@ -150,5 +173,21 @@ mod tests {
         assert_eq!(tokenizer.tokenize("a cat", 1), [END_OF_TEXT]);
         assert_eq!(tokenizer.tokenize("a cat", 2), [START_OF_TEXT, END_OF_TEXT]);
         assert_eq!(tokenizer.tokenize("", 3), [START_OF_TEXT, END_OF_TEXT, 0]);
+    }
+
+    #[test]
+    fn a_cut_vocabulary_spells_what_the_whole_one_does() {
+        let whole = Tokenizer::new();
+        for size in [0, SMALLEST_VOCABULARY, 1000, 8192, VOCABULARY_SIZE, usize::MAX] {
+            let tokenizer = Tokenizer::of_size(size);
+            assert_eq!(tokenizer.vocabulary_size(), size.clamp(SMALLEST_VOCABULARY, VOCABULARY_SIZE));
+            for text in ["an espresso maker, 2 °C", "🐈 naïve", "", "<end_of_text> x"] {
+                let ids = tokenizer.encode(text);
+                assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocabulary_size()), "{size} {text}");
+                assert_eq!(tokenizer.decode(&ids), whole.decode(&whole.encode(text)), "{size} {text}");
+                assert_eq!(ids.last().copied(), u32::try_from(tokenizer.vocabulary_size() - 1).ok());
+            }
+        }
+        assert_eq!(Tokenizer::of_size(usize::MAX).encode("a cat"), whole.encode("a cat"));
     }
 }

@@ -6,10 +6,10 @@
 
 /// Number of entries in the vocabulary; ids are smaller.
 pub const VOCABULARY_SIZE: usize = 49_408;
-/// Id of `<start_of_text>`, the first of every encoded text.
+/// Id of `<start_of_text>` in the whole vocabulary, the first of every encoded text.
 pub const START_OF_TEXT: u32 = 49_406;
-/// Id of `<end_of_text>`, the largest id: the text tower reads its features at the first place where it
-/// stands.
+/// Id of `<end_of_text>` in the whole vocabulary, the largest id: the text tower reads its features at the first place
+/// where it stands.
 pub const END_OF_TEXT: u32 = 49_407;
 
 /// What the end of a word looks like in the entries' spelling.
@@ -20,7 +20,10 @@ pub(crate) const END_OF_TEXT_NAME: &str = "<end_of_text>";
 const BYTES: u16 = 256;
 /// Ids below this are bytes: first those inside a word, then those at its end.
 const FIRST_MERGE: u16 = 2 * BYTES;
-const MERGES: usize = VOCABULARY_SIZE - 2 * BYTES as usize - 2;
+const MARKS: usize = 2;
+/// Number of entries that a vocabulary without merges has.
+pub const SMALLEST_VOCABULARY: usize = FIRST_MERGE as usize + MARKS;
+const MERGES: usize = VOCABULARY_SIZE - SMALLEST_VOCABULARY;
 
 static MERGES_LE: &[u8; 4 * MERGES] = include_bytes!("../data/merges.bin");
 
@@ -79,29 +82,54 @@ pub(crate) fn merged_id(rank: u16) -> u16 {
     FIRST_MERGE + rank
 }
 
-/// Append what `id` spells; an id outside the vocabulary spells U+FFFD.
-pub(crate) fn spell(id: u32, out: &mut Vec<u8>) {
-    match id {
-        START_OF_TEXT => out.extend_from_slice(START_OF_TEXT_NAME.as_bytes()),
-        END_OF_TEXT => out.extend_from_slice(END_OF_TEXT_NAME.as_bytes()),
-        _ => {
-            // No chain of merges is deeper than the longest entry is long, so the stack stays small.
-            let mut pending = vec![id];
-            while let Some(id) = pending.pop() {
-                let Some(id) = u16::try_from(id).ok().filter(|&id| usize::from(id) < VOCABULARY_SIZE - 2)
-                else {
-                    out.extend_from_slice("\u{fffd}".as_bytes());
-                    continue;
-                };
-                if id < BYTES {
-                    out.push(BYTE_OF_ID[usize::from(id)]);
-                } else if id < FIRST_MERGE {
-                    out.push(BYTE_OF_ID[usize::from(id - BYTES)]);
-                    out.extend_from_slice(WORD_END.as_bytes());
-                } else if let Some((left, right)) = parts(id - FIRST_MERGE) {
-                    pending.push(right.into());
-                    pending.push(left.into());
-                }
+/// The bytes, the merges that come first, and the marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Vocabulary {
+    merges: u16,
+}
+
+impl Vocabulary {
+    /// Of so many entries, as near as there are.
+    #[allow(clippy::cast_possible_truncation)] // At most MERGES.
+    pub(crate) fn of_size(size: usize) -> Self {
+        Vocabulary { merges: size.saturating_sub(SMALLEST_VOCABULARY).min(MERGES) as u16 }
+    }
+
+    pub(crate) fn size(self) -> usize {
+        SMALLEST_VOCABULARY + usize::from(self.merges)
+    }
+
+    pub(crate) fn start_of_text(self) -> u32 {
+        u32::from(FIRST_MERGE + self.merges)
+    }
+
+    pub(crate) fn end_of_text(self) -> u32 {
+        self.start_of_text() + 1
+    }
+
+    /// Append what `id` spells; an id outside the vocabulary spells U+FFFD.
+    pub(crate) fn spell(self, id: u32, out: &mut Vec<u8>) {
+        if id == self.start_of_text() {
+            return out.extend_from_slice(START_OF_TEXT_NAME.as_bytes());
+        }
+        if id == self.end_of_text() {
+            return out.extend_from_slice(END_OF_TEXT_NAME.as_bytes());
+        }
+        // No chain of merges is deeper than the longest entry is long, so the stack stays small.
+        let mut pending = vec![id];
+        while let Some(id) = pending.pop() {
+            let Some(id) = u16::try_from(id).ok().filter(|&id| u32::from(id) < self.start_of_text()) else {
+                out.extend_from_slice("\u{fffd}".as_bytes());
+                continue;
+            };
+            if id < BYTES {
+                out.push(BYTE_OF_ID[usize::from(id)]);
+            } else if id < FIRST_MERGE {
+                out.push(BYTE_OF_ID[usize::from(id - BYTES)]);
+                out.extend_from_slice(WORD_END.as_bytes());
+            } else if let Some((left, right)) = parts(id - FIRST_MERGE) {
+                pending.push(right.into());
+                pending.push(left.into());
             }
         }
     }
@@ -132,9 +160,9 @@ fn home(pair: u32) -> usize {
 }
 
 impl Ranks {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(vocabulary: Vocabulary) -> Self {
         let mut slots = vec![EMPTY; 1 << SLOT_BITS];
-        for rank in 0..MERGES as u16 {
+        for rank in 0..vocabulary.merges {
             let Some((left, right)) = parts(rank) else { break };
             let pair = pair_key(left, right);
             let mut at = home(pair);

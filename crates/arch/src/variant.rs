@@ -154,6 +154,10 @@ pub enum AttentionNorm {
     LayerNorm,
 }
 
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// A stack of transformer blocks.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -272,6 +276,10 @@ pub struct Text {
     pub prefix: String,
     /// Number of token ids.
     pub vocabulary: usize,
+    /// Whether they are those of CLIP's tokenizer cut to its first merges; otherwise the tokenizer is the whole one,
+    /// whatever `vocabulary` says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cut_vocabulary: bool,
     /// Number of tokens of a row.
     pub context: usize,
     /// Whether one RepMixer block stands before the transformer blocks and one after.
@@ -288,11 +296,19 @@ pub(crate) enum TextBlock {
     RepMixer,
 }
 
+/// Entries of CLIP's vocabulary: 256 bytes in two forms, 48,894 merges, two marks.
+const CLIP_VOCABULARY: usize = 49_408;
+
 impl Text {
     /// The name of its table of positions.
     pub fn positions_name(&self) -> String {
         let leaf = "positional_embedding";
         if self.prefix.is_empty() { leaf.to_owned() } else { format!("{}.{leaf}", self.prefix) }
+    }
+
+    /// Number of entries that the tokenizer of its texts has.
+    pub fn tokenizer_size(&self) -> usize {
+        if self.cut_vocabulary { self.vocabulary } else { CLIP_VOCABULARY }
     }
 
     pub(crate) fn layout(&self) -> impl Iterator<Item = TextBlock> + use<> {
@@ -397,6 +413,16 @@ impl Variant {
             .or(tower)
             .or_else(|| blocks(&self.text.blocks))
             .or_else(|| in_range("text.vocabulary", self.text.vocabulary, 1 << 24))
+            .or_else(|| {
+                (self.text.cut_vocabulary && !(514..=CLIP_VOCABULARY).contains(&self.text.vocabulary)).then(
+                    || {
+                        format!(
+                            "text.vocabulary is {}, cut it has 514 to {CLIP_VOCABULARY}",
+                            self.text.vocabulary
+                        )
+                    },
+                )
+            })
             .or_else(|| in_range("text.context", self.text.context, 65535))
             .or_else(|| blocks(&self.captioner.as_ref()?.decoder))
             .or_else(|| self.captioner.as_ref()?.problem(self))
@@ -534,6 +560,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "vit-h-14-quickgelu.toml",
     "coca_vit-b-32.toml",
     "coca_vit-l-14.toml",
+    "mobileclip-nano.toml",
 ];
 
 #[cfg(test)]

@@ -77,6 +77,8 @@ config! {
         drop_path: f64 = 0.0,
         /// The logit scale of random weights.
         logit_scale: f64 = 1.0 / 0.07,
+        /// What the layer scales of random weights are. timm's 1e-5 is made for long runs; short ones learn faster from 0.1.
+        layer_scale: f64 = 1e-5,
         /// Decay of the moving average of weights; none is kept without it.
         ema: Option<f64> = None,
     }
@@ -414,6 +416,7 @@ impl Config {
             "must be above 0 and at most 1",
         )?;
         refuse(!(0.0..1.0).contains(&model.drop_path), "model.drop_path", "must be at least 0 and below 1")?;
+        refuse(!positive(model.layer_scale), "model.layer_scale", "must be above 0")?;
         refuse(!(1.0..=100.0).contains(&model.logit_scale), "model.logit_scale", "must be 1 to 100")?;
         for pattern in &model.freeze {
             glob::Pattern::new(pattern)

@@ -8,6 +8,8 @@ use std::f64::consts::TAU;
 use mobileclip_arch::{Form, Image, Manifest, Role, TensorSpec, Variant, Weights, resize_text_positions};
 use mobileclip_autodiff::Random;
 
+use crate::config::ModelConfig;
+
 /// How the numbers of a tensor are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Law {
@@ -25,19 +27,19 @@ pub(crate) struct Fresh {
 }
 
 impl Fresh {
-    pub(crate) fn new(variant: &Variant, manifest: &Manifest, seed: u64, logit_scale: f64) -> Fresh {
+    pub(crate) fn new(variant: &Variant, manifest: &Manifest, seed: u64, model: &ModelConfig) -> Fresh {
         let layers = |name: &str| match (&variant.image, &variant.captioner) {
             (Image::ClipVit(vit), _) if name.starts_with("visual.") => vit.blocks.layers,
             (_, Some(captioner)) if name.starts_with("text_decoder.") => captioner.decoder.layers,
             _ => variant.text.blocks.layers,
         };
-        let law = |spec: &TensorSpec| law(spec, layers(&spec.name), logit_scale);
+        let law = |spec: &TensorSpec| law(spec, layers(&spec.name), model);
         let laws = manifest.of_form(Form::Train).map(|spec| (spec.name.clone(), (spec.clone(), law(spec))));
         Fresh { laws: laws.collect(), random: Random::new(seed).with_name("weights") }
     }
 }
 
-fn law(spec: &TensorSpec, layers: usize, logit_scale: f64) -> Law {
+fn law(spec: &TensorSpec, layers: usize, model: &ModelConfig) -> Law {
     let (name, shape) = (spec.name.as_str(), &spec.shape[..]);
     let is = |end: &str| name == end || name.ends_with(&format!(".{end}"));
     // Rows of a projection `[inputs, outputs]`, columns of a layer `[outputs, inputs]`.
@@ -46,8 +48,8 @@ fn law(spec: &TensorSpec, layers: usize, logit_scale: f64) -> Law {
     match (spec.role, shape) {
         (Role::Counter, _) => Law::Constant(0.0),
         (Role::Statistic, _) => Law::Constant(if is("running_var") { 1.0 } else { 0.0 }),
-        _ if is("logit_scale") => Law::Constant(logit_scale.ln()),
-        _ if is("gamma") => Law::Constant(1e-5),
+        _ if is("logit_scale") => Law::Constant(model.logit_scale.ln()),
+        _ if is("gamma") => Law::Constant(model.layer_scale),
         _ if is("cls_token") => Law::Normal(1e-6),
         (_, &[width]) if is("class_embedding") => Law::Normal(inverse_root(width)),
         _ if is("cls_emb") => Law::Normal(0.01),
@@ -132,7 +134,7 @@ mod tests {
     fn fresh(name: &str) -> (Manifest, Fresh) {
         let variant = mobileclip_arch::variant(name).unwrap();
         let manifest = Manifest::of(variant);
-        let fresh = Fresh::new(variant, &manifest, 0, 100.0);
+        let fresh = Fresh::new(variant, &manifest, 0, &ModelConfig::default());
         (manifest, fresh)
     }
 
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn every_matrix_of_every_variant_is_drawn() {
         for variant in variants() {
-            let fresh = Fresh::new(variant, &Manifest::of(variant), 0, 14.0);
+            let fresh = Fresh::new(variant, &Manifest::of(variant), 0, &ModelConfig::default());
             for (spec, law) in fresh.laws.values() {
                 let constant = matches!(law, Law::Constant(_));
                 let may = spec.shape.len() < 2 || spec.name.ends_with("gamma");

@@ -339,7 +339,7 @@ pub fn run(
 fn begin(config: &Config, variant: &Variant, manifest: &Manifest) -> Result<Moving> {
     let mut parameters = match &config.model.start {
         None => {
-            let fresh = Fresh::new(variant, manifest, config.run.seed, config.model.logit_scale);
+            let fresh = Fresh::new(variant, manifest, config.run.seed, &config.model);
             Parameters::new(manifest, &fresh)
         }
         Some(path) => {

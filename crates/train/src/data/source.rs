@@ -9,7 +9,7 @@ use mobileclip_image::{self as image, DecodeOptions, Filter, PassOrder, Preproce
 use mobileclip_shards::{
     Augmentation, Cache, Dataset, Fault, Limits, Matrix, Reinforcement, ReinforcementSpec, Sample, expand,
 };
-use mobileclip_text::{Tokenizer, VOCABULARY_SIZE};
+use mobileclip_text::Tokenizer;
 use regex::Regex;
 
 use super::captions::{Captions, pick};
@@ -80,11 +80,14 @@ impl Source {
         progress: &mut dyn FnMut(&std::path::Path),
     ) -> Result<Source> {
         let data = &config.data;
-        if variant.text.vocabulary < VOCABULARY_SIZE {
-            let found = variant.text.vocabulary;
+        let tokenizer = Tokenizer::of_size(variant.text.tokenizer_size());
+        if variant.text.vocabulary < tokenizer.vocabulary_size() {
+            let (found, needed) = (variant.text.vocabulary, tokenizer.vocabulary_size());
             return Err(Error::field(
                 "model.variant",
-                format!("its text tower has a vocabulary of {found}, the tokenizer {VOCABULARY_SIZE}"),
+                format!(
+                    "its text tower has a vocabulary of {found}, the tokenizer {needed} (text.cut_vocabulary cuts it)"
+                ),
             ));
         }
         let cache = data.cache.as_ref().map(|folder| Cache::new(folder, (data.cache_gb * 1e9) as u64));
@@ -113,7 +116,7 @@ impl Source {
             dataset,
             captions: Captions::new(data)?,
             reinforcement: reinforcement.transpose()?,
-            tokenizer: Tokenizer::new(),
+            tokenizer,
             context: variant.text.context,
             preprocess: preprocess(variant),
             teachers,

@@ -1,6 +1,7 @@
 //! The bytes of a file: mapped, or held in memory.
 #![allow(unsafe_code)] // The line that maps a file, and the one that lets go of its pages.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 /// The whole contents of one checkpoint file.
 pub(crate) enum Bytes {
     Mapped(Mmap),
-    Owned(Vec<u8>),
+    Held(Cow<'static, [u8]>),
 }
 
 impl Bytes {
@@ -24,7 +25,7 @@ impl Bytes {
             return Err(io(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
         }
         if meta.len() == 0 {
-            return Ok(Bytes::Owned(Vec::new()));
+            return Ok(Bytes::Held(Cow::default()));
         }
         // SAFETY: the map is read-only and private to `Bytes`, and every slice of it borrows from `Bytes`. What the compiler
         // cannot see is another process changing the file meanwhile. Values read may then be stale, which no code here relies
@@ -51,7 +52,7 @@ impl std::ops::Deref for Bytes {
     fn deref(&self) -> &[u8] {
         match self {
             Bytes::Mapped(map) => map,
-            Bytes::Owned(vec) => vec,
+            Bytes::Held(bytes) => bytes,
         }
     }
 }

@@ -162,13 +162,17 @@ impl TensorFile {
         TensorFile::parse(path.to_path_buf(), Bytes::map(path)?, limits)
     }
 
-    /// Parses bytes in memory; `path` is used for messages, and its extension tells a damaged safetensors file from a damaged
+    /// Parses bytes in memory, or in the program itself; `path` is used for messages, and its extension tells a damaged safetensors file from a damaged
     /// pickle.
     ///
     /// # Errors
     /// As [`TensorFile::open`].
-    pub fn from_bytes(path: impl Into<PathBuf>, bytes: Vec<u8>, limits: &Limits) -> Result<TensorFile> {
-        TensorFile::parse(path.into(), Bytes::Owned(bytes), limits)
+    pub fn from_bytes(
+        path: impl Into<PathBuf>,
+        bytes: impl Into<Cow<'static, [u8]>>,
+        limits: &Limits,
+    ) -> Result<TensorFile> {
+        TensorFile::parse(path.into(), Bytes::Held(bytes.into()), limits)
     }
 
     fn parse(path: PathBuf, bytes: Bytes, limits: &Limits) -> Result<TensorFile> {

@@ -28,7 +28,7 @@ pub fn load_options(global: &Global, decoding: Option<&Decoding>) -> anyhow::Res
 }
 
 /// A variant by its name, or from a file.
-pub fn variant(name_or_file: &str) -> anyhow::Result<Variant> {
+fn variant(name_or_file: &str) -> anyhow::Result<Variant> {
     if let Some(variant) = mobileclip::variant(name_or_file) {
         return Ok(variant.clone());
     }
@@ -75,6 +75,25 @@ pub fn load_as_trained(global: &Global, precision: Precision) -> anyhow::Result<
     let options = LoadOptions { decode, precision: precision.into(), ..load_options(global, None)? };
     let path = locate(&global.model, global)?;
     let model = Model::open(&path, &options).map_err(mend_model)?;
+    note_emulation(&model, global);
+    Ok(model)
+}
+
+/// Loads a teacher, `CHECKPOINT` or `CHECKPOINT=VARIANT`, with photos read as they were in training.
+pub fn load_teacher(global: &Global, teacher: &str, precision: Precision) -> anyhow::Result<Model> {
+    let (name, variant) = match teacher.rsplit_once('=') {
+        Some((name, variant)) if !Path::new(teacher).exists() => (name, Some(variant.to_owned())),
+        _ => (teacher, None),
+    };
+    // Pictures are divided among threads already.
+    let options = LoadOptions {
+        variant: variant.or_else(|| global.variant.clone()).as_deref().map(self::variant).transpose()?,
+        threads: 1,
+        decode: DecodeOptions::default(),
+        precision: precision.into(),
+        ..LoadOptions::default()
+    };
+    let model = Model::open(&locate(name, global)?, &options).map_err(mend_model)?;
     note_emulation(&model, global);
     Ok(model)
 }

@@ -140,10 +140,8 @@ config! {
     }
     /// Models that are learnt from while training, instead of from embeddings in the shards.
     teachers: TeachersConfig {
-        /// The teachers: names of the hub, folders or files, as `--model` takes them. Each sees pictures in its own size and preprocessing.
+        /// The teachers: names of the hub, folders or files, =VARIANT (a name or a TOML file) after them where the weights do not tell. Each sees pictures in its own size and preprocessing.
         checkpoints: Vec<String> = Vec::new(),
-        /// The variant of each, a name or a TOML file, where the weights do not tell; none, or one for each teacher.
-        variants: Vec<String> = Vec::new(),
     }
     /// What is measured in between.
     eval: EvalConfig {
@@ -362,16 +360,11 @@ impl Config {
         }
         let recorded = data.augment == Augment::Recorded;
         let distills = loss.distill_weight > 0.0;
-        let (online, named) = (teachers.checkpoints.len(), teachers.variants.len());
+        let online = teachers.checkpoints.len();
         refuse(
             online > 0 && !distills,
             "teachers.checkpoints",
             "nothing is learnt from teachers: loss.distill_weight is 0",
-        )?;
-        refuse(
-            named != 0 && named != online,
-            "teachers.variants",
-            &format!("{named} for {online} teachers: give none, or one for each"),
         )?;
         refuse(
             distills && !recorded && online == 0,

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use mobileclip::{DecodeOptions, LoadOptions, Model};
 use mobileclip_reinforce::{
     Augmentations, Effort, Embeddings, Event, Naming, Output, Packing, Progress, Report, Stage, Teachers,
     run as run_stage,
@@ -27,7 +26,7 @@ pub fn run(global: &Global, args: &Reinforce) -> anyhow::Result<Outcome> {
 
 fn embeddings(global: &Global, args: &ReinforceEmbeddings) -> anyhow::Result<Outcome> {
     let inputs = expand(&args.shards.input)?;
-    let models = args.teacher.iter().map(|teacher| load(global, teacher, args));
+    let models = args.teacher.iter().map(|teacher| session::load_teacher(global, teacher, args.precision));
     let teachers = Teachers::new(models.collect::<anyhow::Result<_>>()?)?;
     let (json, path) = match &args.augment {
         Some(path) => (Augmentations::read(path)?, path.as_path()),
@@ -45,25 +44,6 @@ fn embeddings(global: &Global, args: &ReinforceEmbeddings) -> anyhow::Result<Out
     note(global.quiet, format!("widths of the teachers' embeddings: {:?}", stage.teachers.widths()));
     let pictures = args.augmentations as usize;
     through(global, &args.shards, &stage, &inputs, (pictures, "augmented picture"))
-}
-
-/// A teacher and, after the last `=`, its variant.
-fn load(global: &Global, teacher: &str, args: &ReinforceEmbeddings) -> anyhow::Result<Model> {
-    let (name, variant) = match teacher.rsplit_once('=') {
-        Some((name, variant)) if !Path::new(teacher).exists() => (name, Some(variant.to_owned())),
-        _ => (teacher, None),
-    };
-    let global = Global { variant: variant.or_else(|| global.variant.clone()), ..global.clone() };
-    let options = LoadOptions {
-        // Pictures are divided among the threads.
-        threads: 1,
-        decode: DecodeOptions::default(),
-        precision: args.precision.into(),
-        ..session::load_options(&global, None)?
-    };
-    let model = Model::open(&session::locate(name, &global)?, &options).map_err(session::mend_model)?;
-    session::note_emulation(&model, &global);
-    Ok(model)
 }
 
 /// Sends shards through a stage, with a bar. `unit` says how many of what a sample makes, for the rate.

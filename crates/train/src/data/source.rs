@@ -196,7 +196,8 @@ impl Source {
                 (pairs, View::Recorded(reinforcement.augmentations.swap_remove(which)))
             }
         };
-        let seen = self.see(&sample, &picture, &view, &self.preprocess)?;
+        let filter = Some(self.preprocess.interpolation);
+        let seen = self.see(&sample, &picture, &view, &self.preprocess, filter)?;
         self.preprocess.normalize(&seen, &mut item.image).map_err(bad_picture)?;
         for (caption, mut embedding) in pairs {
             item.captions.push(self.tokens(&caption));
@@ -207,7 +208,7 @@ impl Source {
         }
         for teacher in &self.teachers {
             let preprocess = teacher.preprocess();
-            let seen = self.see(&sample, &picture, &view, preprocess)?;
+            let seen = self.see(&sample, &picture, &view, preprocess, None)?;
             let mut pixels = vec![0.0; preprocess.tensor_len()];
             preprocess.normalize(&seen, &mut pixels).map_err(bad_picture)?;
             item.teacher_image
@@ -236,19 +237,20 @@ impl Source {
         self.tokenizer.tokenize(caption, self.context)
     }
 
-    /// The picture at a tower's size, the same part of it for every tower.
+    /// The picture at a tower's size, the same part of it for every tower. Recorded augmentations are replayed by `filter`, or by the one
+    /// that they were recorded with, by which teachers see them.
     fn see(
         &self,
         sample: &Sample,
         picture: &RgbImage,
         view: &View,
         preprocess: &Preprocess,
+        filter: Option<Filter>,
     ) -> Result<RgbImage, Skip> {
         let &Preprocess { size: (height, width), interpolation, pass_order, .. } = preprocess;
         let random = match view {
             View::Recorded(augmentation) => {
-                let how =
-                    Replay { size: Some((height, width)), interpolation: Some(interpolation), pass_order };
+                let how = Replay { size: Some((height, width)), interpolation: filter, pass_order };
                 let bad = |error: augment::Error| sample.bad("paug.json", error.to_string()).into();
                 return augmentation.replay(picture, &how).map_err(bad);
             }

@@ -85,8 +85,9 @@ fn stored(place: &Place, teachers: &[Arc<dyn Teacher>]) {
         let all = |of: &dyn Fn(&dyn Teacher) -> Vec<f32>| teachers.iter().flat_map(|t| of(&**t)).collect();
         let images = reinforcement.augmentations.iter().map(|augmentation| {
             all(&|teacher| {
-                let Preprocess { size, interpolation, pass_order, .. } = *teacher.preprocess();
-                let how = Replay { size: Some(size), interpolation: Some(interpolation), pass_order };
+                // By the filter that was recorded, whatever the teacher's own.
+                let Preprocess { size, pass_order, .. } = *teacher.preprocess();
+                let how = Replay { size: Some(size), interpolation: None, pass_order };
                 let seen = augmentation.replay(&picture, &how).unwrap();
                 let mut pixels = vec![0.0; teacher.preprocess().tensor_len()];
                 teacher.preprocess().normalize(&seen, &mut pixels).unwrap();

@@ -12,7 +12,7 @@ use mobileclip_eval::{Encoder, EvalSet, SetOptions, SuiteSet, zero_shot};
 use mobileclip_shards::Cache;
 use mobileclip_train::{Config, Teacher};
 
-use crate::args::Global;
+use crate::args::{Global, Precision};
 use crate::session;
 
 /// Captions whose embeddings a teacher keeps; sentences about classes come again and again.
@@ -23,13 +23,8 @@ const SHARDS_BYTES: u64 = 20 << 30;
 
 /// Loads the teachers that a configuration names.
 pub fn teachers(config: &Config, global: &Global) -> anyhow::Result<Vec<Arc<dyn Teacher>>> {
-    let mut variants = config.teachers.variants.iter();
     let load = |name: &String| {
-        let variant = variants.next().map(|variant| session::variant(variant)).transpose()?;
-        let path = session::locate(name, global)?;
-        // The threads that make samples ready are many already.
-        let options = LoadOptions { variant, threads: 1, ..LoadOptions::default() };
-        let model = Model::open(&path, &options).map_err(session::mend_model)?;
+        let model = session::load_teacher(global, name, Precision::F32)?;
         Ok(Arc::new(Running { model, captions: Mutex::default() }) as Arc<dyn Teacher>)
     };
     config.teachers.checkpoints.iter().map(load).collect()

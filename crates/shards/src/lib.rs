@@ -53,10 +53,12 @@ mod name;
 mod npy;
 mod paths;
 mod reinforced;
+mod rewrite;
 mod sample;
 mod shard;
 mod stream;
 mod tar;
+mod uids;
 mod write;
 
 pub use cache::{Cache, make_room};
@@ -69,7 +71,9 @@ pub use reinforced::{
     ArrayType, Augmentation, CaptionSet, Crop, Operation, Reinforcement, ReinforcementSpec, Transform,
     array_member,
 };
+pub use rewrite::{Keys, Repack, Rewritten, join, repack};
 pub use sample::{Member, PICTURES, Sample};
 pub use shard::Shard;
 pub use stream::SampleStream;
+pub use uids::{parse_uid, read_uids, write_uids};
 pub use write::{FinishedShard, ShardWriter, remove_partial};

@@ -4,6 +4,7 @@ mod data;
 mod measure;
 mod models;
 mod photos;
+mod shards;
 mod shared;
 
 use std::path::PathBuf;
@@ -12,11 +13,13 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub use data::{
-    Compress, Names, OnBad, Pillow, Reinforce, ReinforceEmbeddings, ReinforceStage, Shards, StoredType,
+    Compress, Names, OnBad, Pillow, Reinforce, ReinforceCaptions, ReinforceEmbeddings, ReinforceFilter,
+    ReinforceStage, ReinforceVerify, Shards, StoredType, Teaching,
 };
 pub use measure::{Bench, Eval, EvalTask};
 pub use models::{Convert, Download, Dtype, Export, Form, Inspect, Models, PixelOrder, Tokens, TowerName};
-pub use photos::{Caption, CaptionMethod, Classify, Embed, Index, Search};
+pub use photos::{Caption, CaptionMethod, Classify, Embed, Index, Search, Writing};
+pub use shards::{ShardsCommand, ShardsJoin, ShardsRepack, ShardsStat, ShardsTool, Unpacking};
 pub use shared::{Caching, Computing, Decoding, Precision};
 
 /// Compare photos and texts with MobileCLIP models: classify, embed, index, search.
@@ -97,8 +100,10 @@ pub enum Command {
     Export(Export),
     /// Measures how fast a model runs here
     Bench(Bench),
-    /// Makes reinforced shards: augmentations of pictures, and what teachers make of them
+    /// Makes reinforced shards: captions, augmentations of pictures, and what teachers make of them
     Reinforce(Reinforce),
+    /// Looks at shards, joins and repacks them
+    Shards(ShardsTool),
     /// Trains a model on shards of pictures and captions
     #[cfg(feature = "train")]
     Train(Box<crate::commands::train::Train>),

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Export(args) => commands::export::run(&global, &args),
         Command::Bench(args) => commands::bench::run(&global, &args),
         Command::Reinforce(args) => commands::reinforce::run(&global, &args),
+        Command::Shards(args) => commands::shards::run(&global, &args),
         #[cfg(feature = "train")]
         Command::Train(args) => commands::train::run(&global, &args),
         Command::Models(args) => commands::models::run(&args),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::augmentations::Augmentations;
 use crate::error::{Error, Failure, Result};
-use crate::stage::{Done, OnBad, Stage, settle};
+use crate::stage::{Done, OnBad, Stage, object, settle};
 use crate::teachers::Teachers;
 
 /// What this stage writes; what an earlier run wrote there goes.
@@ -36,7 +36,7 @@ impl Captions {
         }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Text => "txt".to_owned(),
             Self::Json(field) => format!("json:{field}"),
@@ -171,12 +171,9 @@ impl Stage for Embeddings {
             "teachers": self.teachers.describe(),
             "captions": self.captions.name(),
             "dtype": self.dtype,
-            "on_bad": match self.on_bad { OnBad::Keep => "keep", OnBad::Drop => "drop" },
+            "on_bad": self.on_bad.name(),
         });
-        match settings {
-            Value::Object(settings) => settings,
-            _ => Map::new(),
-        }
+        object(settings)
     }
 
     fn chunk(&self, samples: Vec<Sample>) -> Result<Vec<Done>> {

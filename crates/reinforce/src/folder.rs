@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::lease::Leases;
 
 /// What a folder was made with; also the configuration that the published trainer asks for.
 pub const CONFIG: &str = "config.json";
@@ -76,8 +78,10 @@ pub struct Note {
     pub made: usize,
     /// Samples that stay as they were.
     pub kept: usize,
-    /// Samples that were left out.
+    /// Samples that were left out because they could not be used.
     pub dropped: usize,
+    /// Samples that the stage chose to leave out.
+    pub rejected: usize,
     /// What was wrong with them, by cause.
     pub faults: BTreeMap<String, usize>,
     /// Seconds that it took.
@@ -159,6 +163,11 @@ impl Folder {
     /// Where a shard stands when it is finished.
     pub(crate) fn shard(&self, job: &Job) -> PathBuf {
         self.path.join(&job.name)
+    }
+
+    /// Who works on what.
+    pub(crate) fn leases(&self, term: Duration) -> Leases {
+        Leases::new(self.path.join(WORK), term)
     }
 
     fn note(&self, job: &Job) -> PathBuf {

@@ -1,7 +1,8 @@
 //! Shards to reinforced shards (multi-modal reinforcement, arXiv:2311.17049): what strong teachers think of pictures and captions is
 //! computed once and stored, so that small models learn it for free.
 //!
-//! A [`Stage`] makes samples of samples: [`Embeddings`] augments pictures and records what teachers make of them. [`run`] sends a list of
+//! A [`Stage`] makes samples of samples: [`Captioning`] writes synthetic captions, [`Filtering`] keeps samples whose captions fit, [`Embeddings`]
+//! augments pictures and records what teachers make of them. [`run`] sends a list of
 //! shards through a stage by several threads. Its output depends on the samples and the stage's settings alone: a shard appears whole or
 //! not at all, with the same bytes whoever makes it, so a rerun goes on where the last one stopped.
 //!
@@ -28,19 +29,26 @@
 #![forbid(unsafe_code)]
 
 mod augmentations;
+mod captioning;
 mod embeddings;
 mod error;
+mod filtering;
 mod folder;
+mod lease;
 mod pipeline;
 mod run;
 mod stage;
 mod teachers;
+mod verify;
 
 pub use augmentations::Augmentations;
+pub use captioning::Captioning;
 pub use embeddings::{Captions, Embeddings};
 pub use error::{Error, Result};
+pub use filtering::Filtering;
 pub use folder::{CONFIG, MANIFEST, Naming, Note, Packing};
 pub use pipeline::{Counts, Effort};
 pub use run::{Event, Output, Progress, Report, run};
 pub use stage::{Done, OnBad, Stage};
 pub use teachers::Teachers;
+pub use verify::{Cosines, Verification, recorded_augmentations, verify};

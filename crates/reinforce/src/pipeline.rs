@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mobileclip_shards::{Sample, SampleStream, ShardWriter, Tally};
+use mobileclip_shards::{Sample, SampleStream, Tally};
 
 use crate::error::{Error, Result};
 use crate::stage::{Done, Stage};
@@ -16,6 +16,9 @@ use crate::stage::{Done, Stage};
 const TICK: Duration = Duration::from_millis(200);
 /// Chunks for each thread that may be done before the one that is to be written next.
 const AHEAD: usize = 4;
+
+/// Where samples go.
+pub(crate) type Sink<'a> = &'a mut (dyn FnMut(&Sample) -> Result<()> + Send);
 
 /// How much is done at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +38,10 @@ pub struct Counts {
     pub made: usize,
     /// Those that stay as they are.
     pub kept: usize,
-    /// Those that are left out.
+    /// Those that are left out because they cannot be used.
     pub dropped: usize,
+    /// Those that the stage chose to leave out.
+    pub rejected: usize,
     /// What was wrong, by cause.
     pub faults: Tally,
 }
@@ -48,20 +53,21 @@ impl Counts {
         self.made += other.made;
         self.kept += other.kept;
         self.dropped += other.dropped;
+        self.rejected += other.rejected;
         self.faults.extend(&other.faults);
     }
 }
 
-/// Sends all samples of `input` through the stage to `writer`. `watch` is called now and then with the samples written and the bytes read
-/// so far; if it breaks, there is no result.
+/// Sends all samples of `input` through the stage to `sink`, in their order. `watch` is called now and then with the samples written and the
+/// bytes read so far; if it breaks, there is no result.
 ///
 /// # Errors
-/// The stage's, or if the writer cannot write.
+/// The stage's, or the sink's.
 pub(crate) fn run(
     stage: &dyn Stage,
     shard: &Path,
     input: SampleStream,
-    writer: &mut ShardWriter,
+    sink: Sink<'_>,
     effort: Effort,
     watch: &mut dyn FnMut(usize, u64) -> ControlFlow<()>,
 ) -> Result<Option<Counts>> {
@@ -73,7 +79,7 @@ pub(crate) fn run(
         ahead: AHEAD * threads,
         input: Mutex::new(Input { stream: input, next: 0 }),
         output: Mutex::new(Output {
-            writer,
+            sink,
             next: 0,
             waiting: BTreeMap::new(),
             counts: Counts::default(),
@@ -127,7 +133,7 @@ struct Input {
 }
 
 struct Output<'a> {
-    writer: &'a mut ShardWriter,
+    sink: Sink<'a>,
     /// Number of the chunk that is to be written next.
     next: usize,
     /// Chunks that are done before their turn.
@@ -210,10 +216,11 @@ impl Output<'_> {
                     Done::Made(sample) => (&mut counts.made, Some(sample), None),
                     Done::Kept(sample, fault) => (&mut counts.kept, Some(sample), Some(fault)),
                     Done::Dropped(fault) => (&mut counts.dropped, None, Some(fault)),
+                    Done::Rejected => (&mut counts.rejected, None, None),
                 };
                 *count += 1;
                 fault.iter().for_each(|fault| counts.faults.add(fault));
-                sample.iter().try_for_each(|sample| self.writer.write(sample))?;
+                sample.iter().try_for_each(|sample| (self.sink)(sample))?;
             }
         }
         Ok(())

@@ -2,13 +2,15 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use mobileclip_shards::{Fault, Limits, SampleStream, ShardWriter, remove_partial};
+use mobileclip_shards::{Fault, Limits, Sample, SampleStream, ShardWriter, remove_partial};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::folder::{Folder, Job, Naming, Note, Packing};
+use crate::lease::{Lease, Leases};
 use crate::pipeline::{self, Counts, Effort};
 use crate::stage::Stage;
 
@@ -25,13 +27,16 @@ pub struct Output {
     pub effort: Effort,
     /// Bounds on what is read.
     pub limits: Limits,
+    /// After how long without a sign of life another machine's process is taken for dead.
+    pub lease: Duration,
 }
 
 impl Output {
     /// A folder of shards that are called as their inputs, and not packed.
     pub fn new(folder: impl Into<PathBuf>, effort: Effort) -> Self {
         let (naming, packing) = (Naming::default(), Packing::default());
-        Self { folder: folder.into(), naming, packing, effort, limits: Limits::default() }
+        let lease = Duration::from_secs(120);
+        Self { folder: folder.into(), naming, packing, effort, limits: Limits::default(), lease }
     }
 }
 
@@ -46,6 +51,8 @@ pub enum Event<'a> {
     Fault(&'a Fault),
     /// This shard was made.
     Made(&'a Note),
+    /// Other processes work on all shards that are left, so many.
+    Waiting(usize),
 }
 
 /// How far a run is.
@@ -88,6 +95,7 @@ impl Report {
             "made": counts.made,
             "kept": counts.kept,
             "dropped": counts.dropped,
+            "rejected": counts.rejected,
             "faults": counts.faults.counts().collect::<std::collections::BTreeMap<_, _>>(),
             "seconds": self.seconds,
             "samples_per_s": counts.read as f64 / self.seconds.max(1e-9),
@@ -98,6 +106,9 @@ impl Report {
 
 /// Sends shards through a stage. Shards that are there already are left as they are; one that is half done never appears. `watch` may
 /// break: then the shard at hand is left, to be made by the next run.
+///
+/// Several processes may do this at once, with the same list and folder: each shard is made by one of them, and each process returns when all
+/// shards are there. Should one of them die, the others make what it had begun.
 ///
 /// # Errors
 /// If the folder was made with other settings or from other shards, a shard cannot be opened or written, or the stage fails.
@@ -110,32 +121,49 @@ pub fn run(
     let start = Instant::now();
     let settings = stage.settings();
     let folder = Folder::open(&output.folder, &settings)?;
+    let run = Run { stage, settings, folder: &folder, output };
     let jobs = folder.jobs(inputs, output.naming, output.packing)?;
+    let mut leases = folder.leases(output.lease);
     let mut report = Report { shards: jobs.len(), ..Report::default() };
-    let mut progress =
-        Progress { total_bytes: jobs.iter().map(|job| job.input_bytes).sum(), ..Progress::default() };
-    for job in &jobs {
-        if folder.is_finished(job)? {
-            report.found += 1;
-            progress.bytes += job.input_bytes;
-            report.is_interrupted |= watch(Event::Found(&folder.shard(job))).is_break();
-        } else {
-            match shard(stage, &folder, job, output, progress, watch)? {
-                None => report.is_interrupted = true,
-                Some((counts, note)) => {
+    let total_bytes = jobs.iter().map(|job| job.input_bytes).sum();
+    let mut progress = Progress { total_bytes, ..Progress::default() };
+    let mut open: Vec<&Job> = jobs.iter().collect();
+    while !open.is_empty() && !report.is_interrupted {
+        let mut others: Vec<&Job> = Vec::new();
+        for &job in &open {
+            if report.is_interrupted {
+                break;
+            }
+            let made = match folder.is_finished(job)? {
+                true => Made::Found,
+                false => run.shard(job, &mut leases, progress, watch)?,
+            };
+            let flow = match made {
+                Made::Found => {
+                    report.found += 1;
+                    progress.bytes += job.input_bytes;
+                    watch(Event::Found(&folder.shard(job)))
+                }
+                Made::Now(counts, note) => {
                     report.made += 1;
                     progress.samples += counts.read;
                     progress.bytes += job.input_bytes;
-                    for fault in counts.faults.first() {
-                        report.is_interrupted |= watch(Event::Fault(fault)).is_break();
-                    }
                     report.counts.extend(&counts);
-                    report.is_interrupted |= watch(Event::Made(&note)).is_break();
+                    let faults = counts.faults.first().iter().map(Event::Fault);
+                    faults.chain([Event::Made(&note)]).try_for_each(&mut *watch)
                 }
-            }
+                Made::ByOther => {
+                    others.push(job);
+                    ControlFlow::Continue(())
+                }
+                Made::Interrupted => ControlFlow::Break(()),
+            };
+            report.is_interrupted |= flow.is_break();
         }
-        if report.is_interrupted {
-            break;
+        let is_idle = others.len() == open.len();
+        open = others;
+        if is_idle && !report.is_interrupted {
+            report.is_interrupted = wait(output.lease, open.len(), watch).is_break();
         }
     }
     folder.write_manifest(&jobs)?;
@@ -143,43 +171,111 @@ pub fn run(
     Ok(report)
 }
 
-/// Makes one shard; nothing if it was interrupted.
-fn shard(
-    stage: &dyn Stage,
-    folder: &Folder,
-    job: &Job,
-    output: &Output,
-    before: Progress,
+/// Waits a part of a lease's term: others have all that is left.
+fn wait(
+    term: Duration,
+    shards: usize,
     watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<Option<(Counts, Note)>> {
-    let start = Instant::now();
-    let path = folder.shard(job);
-    remove_partial(&path).map_err(crate::Error::io(&path))?;
-    let input = SampleStream::open(&job.input, output.limits.clone())?;
-    let mut writer = ShardWriter::create(&path)?;
-    let counts =
-        pipeline::run(stage, &job.input, input, &mut writer, output.effort, &mut |samples, bytes| {
-            let (samples, bytes) = (before.samples + samples, before.bytes + bytes.min(job.input_bytes));
-            watch(Event::Progress(Progress { samples, bytes, ..before }))
-        })?;
-    let Some(counts) = counts else { return Ok(None) };
-    let num_uids = writer.samples();
-    let finished = writer.finish()?;
-    let note = Note {
-        shard: job.name.clone(),
-        num_uids,
-        bytes: finished.bytes(),
-        input: job.input.clone(),
-        input_bytes: job.input_bytes,
-        made: counts.made,
-        kept: counts.kept,
-        dropped: counts.dropped,
-        faults: counts.faults.counts().map(|(cause, count)| (cause.to_owned(), count)).collect(),
-        seconds: start.elapsed().as_secs_f64(),
-        finished: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
-        settings: stage.settings(),
-    };
-    folder.write_note(job, &note)?;
-    finished.publish()?;
-    Ok(Some((counts, note)))
+) -> ControlFlow<()> {
+    const STEP: Duration = Duration::from_millis(100);
+    let (begin, wait) = (Instant::now(), (term / 8).min(Duration::from_secs(5)));
+    while begin.elapsed() < wait {
+        watch(Event::Waiting(shards))?;
+        std::thread::sleep(STEP.min(wait));
+    }
+    ControlFlow::Continue(())
+}
+
+/// What became of a shard.
+enum Made {
+    /// It is there.
+    Found,
+    /// It was made.
+    Now(Counts, Box<Note>),
+    /// Another process works on it.
+    ByOther,
+    /// The run is asked to stop.
+    Interrupted,
+}
+
+/// What all shards of a run have in common.
+struct Run<'a> {
+    stage: &'a dyn Stage,
+    settings: Map<String, Value>,
+    folder: &'a Folder,
+    output: &'a Output,
+}
+
+impl Run<'_> {
+    fn shard(
+        &self,
+        job: &Job,
+        leases: &mut Leases,
+        before: Progress,
+        watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Made> {
+        let path = self.folder.shard(job);
+        let lease = leases.take(&job.name).map_err(crate::Error::io(&path))?;
+        let Some(mut lease) = lease else { return Ok(Made::ByOther) };
+        // It may have appeared before the lease was ours.
+        if self.folder.is_finished(job)? {
+            return Ok(Made::Found);
+        }
+        match self.make(job, &mut lease, before, watch) {
+            // Whoever took the lease over has removed what this process was writing.
+            Err(_) if !lease.is_ours() => Ok(Made::ByOther),
+            made => made,
+        }
+    }
+
+    /// Makes a shard, as long as the lease holds.
+    fn make(
+        &self,
+        job: &Job,
+        lease: &mut Lease,
+        before: Progress,
+        watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Made> {
+        let start = Instant::now();
+        let path = self.folder.shard(job);
+        remove_partial(&path).map_err(crate::Error::io(&path))?;
+        let input = SampleStream::open(&job.input, self.output.limits.clone())?;
+        let mut writer = ShardWriter::create(&path)?;
+        let mut is_lost = false;
+        let sink = &mut |sample: &Sample| Ok(writer.write(sample)?);
+        let counts =
+            pipeline::run(self.stage, &job.input, input, sink, self.output.effort, &mut |samples, bytes| {
+                is_lost = !lease.renew();
+                if is_lost {
+                    return ControlFlow::Break(());
+                }
+                let (samples, bytes) = (before.samples + samples, before.bytes + bytes.min(job.input_bytes));
+                watch(Event::Progress(Progress { samples, bytes, ..before }))
+            })?;
+        let counts = match counts {
+            Some(counts) => counts,
+            None if is_lost => return Ok(Made::ByOther),
+            None => return Ok(Made::Interrupted),
+        };
+        let num_uids = writer.samples();
+        let finished = writer.finish()?;
+        let note = Note {
+            shard: job.name.clone(),
+            num_uids,
+            bytes: finished.bytes(),
+            input: job.input.clone(),
+            input_bytes: job.input_bytes,
+            made: counts.made,
+            kept: counts.kept,
+            dropped: counts.dropped,
+            rejected: counts.rejected,
+            faults: counts.faults.counts().map(|(cause, count)| (cause.to_owned(), count)).collect(),
+            seconds: start.elapsed().as_secs_f64(),
+            finished: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+            settings: self.settings.clone(),
+        };
+        self.folder.write_note(job, &note)?;
+        finished.publish()?;
+        Ok(Made::Now(counts, Box::new(note)))
+    }
 }

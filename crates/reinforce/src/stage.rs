@@ -15,6 +15,15 @@ pub enum OnBad {
     Drop,
 }
 
+impl OnBad {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Drop => "drop",
+        }
+    }
+}
+
 /// What became of a sample.
 #[derive(Clone, Debug)]
 pub enum Done {
@@ -24,6 +33,8 @@ pub enum Done {
     Kept(Sample, Fault),
     /// It could not be used, and is left out.
     Dropped(Fault),
+    /// The stage chose to leave it out.
+    Rejected,
 }
 
 /// Work on samples of which each is done by itself: what comes out must not depend on which others are in the chunk.
@@ -49,5 +60,13 @@ pub(crate) fn settle(
         (Err(Failure::Error(error)), _) => Err(error),
         (Err(Failure::Fault(fault)), OnBad::Keep) => Ok(Done::Kept(unused(), fault)),
         (Err(Failure::Fault(fault)), OnBad::Drop) => Ok(Done::Dropped(fault)),
+    }
+}
+
+/// The members of a JSON object.
+pub(crate) fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
+use super::photos::Writing;
 use super::shared::{Precision, count};
 
 #[derive(Args, Debug)]
@@ -16,6 +17,12 @@ pub struct Reinforce {
 pub enum ReinforceStage {
     /// Augments pictures and records what teachers make of them and of the captions
     Embeddings(Box<ReinforceEmbeddings>),
+    /// Writes synthetic captions with a CoCa model
+    Captions(Box<ReinforceCaptions>),
+    /// Keeps the samples whose picture and caption fit each other best
+    Filter(Box<ReinforceFilter>),
+    /// Replays stored augmentations, asks the teachers again and compares
+    Verify(Box<ReinforceVerify>),
 }
 
 #[derive(Args, Debug)]
@@ -56,9 +63,8 @@ pub struct ReinforceEmbeddings {
     #[command(flatten)]
     pub shards: Shards,
 
-    /// A teacher: a model's name, folder or file, =VARIANT (name or TOML file) after it where need be; may be repeated
-    #[arg(long, required = true, value_name = "CHECKPOINT[=VARIANT]")]
-    pub teacher: Vec<String>,
+    #[command(flatten)]
+    pub teaching: Teaching,
 
     /// Augmentations of each picture
     #[arg(long, short = 'k', value_name = "K", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -76,17 +82,119 @@ pub struct ReinforceEmbeddings {
     #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
     pub dtype: StoredType,
 
+    /// Which Pillow's resize is followed; published sets come from one before 12.2
+    #[arg(long, value_enum, value_name = "VERSION", default_value = "13")]
+    pub pillow: Pillow,
+}
+
+/// Who embeds what.
+#[derive(Args, Debug)]
+pub struct Teaching {
+    /// A teacher: a model's name, folder or file, =VARIANT (name or TOML file) after it where need be; may be repeated
+    #[arg(long, required = true, value_name = "CHECKPOINT[=VARIANT]")]
+    pub teacher: Vec<String>,
+
     /// Where the true captions stand: txt, or json:FIELD (a text or a list of texts in KEY.json)
     #[arg(long, value_name = "WHERE", default_value = "txt", value_parser = captions)]
     pub captions: mobileclip_reinforce::Captions,
 
-    /// Which Pillow's resize is followed; published sets come from one before 12.2
-    #[arg(long, value_enum, value_name = "VERSION", default_value = "13")]
-    pub pillow: Pillow,
+    /// What numbers the towers multiply
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
+    pub precision: Precision,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip reinforce captions --input shards --output captioned --captioner coca_ViT-L-14 --samples 5
+  mobileclip reinforce captions --input shards --output captioned --captioner ./coca --method beam --set syn_text_beam
+
+KEY.syn.json gets the set of captions, beside the sets that are there. They depend on --seed, the sample's uid and the caption's
+number alone. Captions are written before embeddings: a shard that has embeddings already is left as it is.")]
+pub struct ReinforceCaptions {
+    #[command(flatten)]
+    pub shards: Shards,
+
+    /// The captioner: a model's name, folder or file, =VARIANT after it where need be
+    #[arg(long, required = true, value_name = "CHECKPOINT[=VARIANT]")]
+    pub captioner: String,
+
+    /// What the set of captions is called
+    #[arg(long, value_name = "NAME", default_value = "syn_text")]
+    pub set: String,
+
+    #[command(flatten)]
+    pub writing: Writing,
 
     /// What numbers the towers multiply
     #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
     pub precision: Precision,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip reinforce filter --input shards --output kept --judge ViT-B-32 --share 0.2
+  mobileclip reinforce filter --input shards --output kept --judge ViT-B-32 --threshold 0.25 --uids kept.npy
+
+A sample is kept if the cosine of its picture and its caption (of several, the best) is at least the threshold. With --share all
+shards are looked at once before, to find it; the manifest says what it was. With several processes, give --threshold.")]
+pub struct ReinforceFilter {
+    #[command(flatten)]
+    pub shards: Shards,
+
+    /// Who judges: a model's name, folder or file, =VARIANT after it where need be
+    #[arg(long, required = true, value_name = "CHECKPOINT[=VARIANT]")]
+    pub judge: String,
+
+    /// Keeps the best share of the samples, above 0 and up to 1
+    #[arg(long, value_name = "SHARE", required_unless_present = "threshold", conflicts_with = "threshold")]
+    pub share: Option<f64>,
+
+    /// Keeps samples of at least this cosine
+    #[arg(long, value_name = "COSINE", allow_negative_numbers = true, value_parser = cosine)]
+    pub threshold: Option<f32>,
+
+    /// Writes the uids of the samples that were kept, sorted, as DataComp has them (NumPy, u8,u8)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub uids: Option<PathBuf>,
+
+    /// Where the captions stand: txt, or json:FIELD (a text or a list of texts in KEY.json)
+    #[arg(long, value_name = "WHERE", default_value = "txt", value_parser = captions)]
+    pub captions: mobileclip_reinforce::Captions,
+
+    /// What numbers the towers multiply
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
+    pub precision: Precision,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mobileclip reinforce verify --input reinforced --teacher ViT-L-14 -n 100
+  mobileclip reinforce verify --input reinforced --teacher ViT-L-14 -n 100 --least 0.999 --json
+
+The augmentations' configuration and the resize's pass order come from config.json beside the shards; where there is none, they
+are the published ones. The exit status is 1 if a sample could not be compared or a cosine is below --least.")]
+pub struct ReinforceVerify {
+    /// Reinforced shards (.tar): paths, folders, brace lists, wildcards; may be repeated
+    #[arg(long, required = true, value_name = "SHARDS", value_hint = ValueHint::AnyPath)]
+    pub input: Vec<String>,
+
+    #[command(flatten)]
+    pub teaching: Teaching,
+
+    /// Samples, spread over the shards
+    #[arg(long, short = 'n', value_name = "N", default_value = "100", value_parser = count)]
+    pub samples: usize,
+
+    /// The least cosine that is well
+    #[arg(long, value_name = "COSINE", default_value = "0.9999", value_parser = cosine)]
+    pub least: f32,
+
+    /// Prints the result as a JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// From shards to shards.
@@ -115,6 +223,11 @@ pub struct Shards {
     /// Samples that a thread takes at a time
     #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
     pub batch: usize,
+
+    /// Several processes may share a list and a folder: seconds without a sign of life after which one of another machine is
+    /// taken for dead, and its shard made by another. (One of the same machine is replaced at once.)
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub lease: u32,
 
     /// Prints the report as a JSON object
     #[arg(long)]
@@ -171,4 +284,13 @@ pub enum Pillow {
 fn captions(text: &str) -> Result<mobileclip_reinforce::Captions, String> {
     let captions = mobileclip_reinforce::Captions::parse(text);
     captions.ok_or_else(|| format!("`{text}` is neither txt nor json:FIELD"))
+}
+
+/// From -1 to 1.
+fn cosine(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(cosine) if (-1.0..=1.0).contains(&cosine) => Ok(cosine),
+        Ok(_) => Err("must be from -1 to 1".to_owned()),
+        Err(error) => Err(format!("{error}")),
+    }
 }

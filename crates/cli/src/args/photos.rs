@@ -71,7 +71,28 @@ pub struct Caption {
     #[arg(required = true, value_name = "PHOTO", value_hint = ValueHint::FilePath)]
     pub photos: Vec<PathBuf>,
 
-    /// Captions of each photo
+    #[command(flatten)]
+    pub writing: Writing,
+
+    /// Photos that are looked at together
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = count)]
+    pub batch: usize,
+
+    /// One JSON object for each photo
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub decoding: Decoding,
+
+    #[command(flatten)]
+    pub computing: Computing,
+}
+
+/// What captions are written.
+#[derive(Args, Debug)]
+pub struct Writing {
+    /// Captions of each picture
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = count)]
     pub samples: usize,
 
@@ -118,20 +139,6 @@ pub struct Caption {
     /// Everything that the model wrote, not only the first sentence
     #[arg(long)]
     pub whole: bool,
-
-    /// Photos that are looked at together
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = count)]
-    pub batch: usize,
-
-    /// One JSON object for each photo
-    #[arg(long)]
-    pub json: bool,
-
-    #[command(flatten)]
-    pub decoding: Decoding,
-
-    #[command(flatten)]
-    pub computing: Computing,
 }
 
 /// How the next word of a caption is chosen.

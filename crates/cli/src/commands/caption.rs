@@ -6,7 +6,7 @@ use anyhow::bail;
 use mobileclip::{CaptionOptions, CaptionSettings, Error, Filter, Method};
 use serde::Serialize;
 
-use crate::args::{Caption, CaptionMethod, Global};
+use crate::args::{Caption, CaptionMethod, Global, Writing};
 use crate::output::{Outcome, Results, complain, named};
 use crate::session;
 
@@ -18,7 +18,7 @@ enum Line<'a> {
 }
 
 pub fn run(global: &Global, args: &Caption) -> anyhow::Result<Outcome> {
-    let options = options(args);
+    let options = options(&args.writing);
     let model = session::load(global, Some(&args.decoding), &args.computing)?;
     let writer = model.caption_writer()?;
     let mut results = Results::lock();
@@ -45,7 +45,8 @@ pub fn run(global: &Global, args: &Caption) -> anyhow::Result<Outcome> {
     Ok(Outcome::of(failed, args.photos.len()))
 }
 
-fn options(args: &Caption) -> CaptionOptions {
+/// The options that were typed.
+pub fn options(args: &Writing) -> CaptionOptions {
     let published = CaptionSettings::default();
     let method = match args.method {
         CaptionMethod::TopP => Method::Sample(Filter::TopP(args.top_p)),

@@ -14,6 +14,7 @@ pub mod manual;
 pub mod models;
 pub mod reinforce;
 pub mod search;
+pub mod shards;
 pub mod tokens;
 #[cfg(feature = "train")]
 pub mod train;

@@ -13,6 +13,7 @@ mod models;
 mod nonsense;
 mod precision;
 mod reinforce;
+mod shards;
 mod tools;
 #[cfg(feature = "train")]
 mod train;

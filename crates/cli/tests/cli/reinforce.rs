@@ -81,6 +81,86 @@ fn member(name: &str, bytes: &[u8]) -> Vec<u8> {
     member
 }
 
+const COCA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny_coca.toml");
+
+/// Captions, then what a teacher makes of them, then the teacher asked again.
+#[test]
+fn captions_are_written_then_embedded_then_verified() {
+    let place = Place::new();
+    let variant = mobileclip::Variant::parse(&std::fs::read_to_string(COCA).unwrap()).unwrap();
+    mobileclip_testing::formula::write_checkpoint(&variant, &place.path("coca.safetensors")).unwrap();
+    // The golden's own embeddings are in the way of captions.
+    let captioner = format!("coca.safetensors={COCA}");
+    let captions = |input: &str, output: &str, more: &[&str]| {
+        let fixed = [
+            "reinforce",
+            "captions",
+            "--input",
+            input,
+            "--output",
+            output,
+            "--captioner",
+            &captioner,
+            "--json",
+        ];
+        place.run_plain(&[&fixed, more].concat())
+    };
+    let ran = captions(&shard(), "none", &["-n", "2"]).ends(2);
+    assert_eq!(ran.lines()[0]["faults"], serde_json::json!({"bad npz": 5}));
+    let images = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/shards/join/images/00000000.tar");
+    let first = captions(images, "captioned", &["-n", "2"]).ends(0);
+    let made = first.lines()[0]["made"].as_u64().unwrap();
+    captions(images, "alone", &["-n", "2", "-j", "1", "--batch", "1"]).ends(0);
+    let read = |folder: &str| std::fs::read(place.path(&format!("{folder}/00000000.tar"))).unwrap();
+    assert!(read("captioned") == read("alone"));
+    // A second set beside the first.
+    captions("captioned", "both", &["-n", "1", "--set", "syn_text_greedy", "--method", "greedy"]).ends(0);
+    captions(images, "other", &["--set", "captions"]).ends(2).says(&["must begin with syn_text"]);
+
+    run(&place, &embeddings(&place, "both", "out", &[])).ends(0);
+    let teacher = format!("{}={TINY}", place.model.display());
+    let verify = ["reinforce", "verify", "--input", "out", "--teacher", &teacher, "--json"];
+    let found = place.run_plain(&verify).ends(0);
+    let found = &found.lines()[0];
+    assert_eq!((found["samples"].as_u64(), found["images"]["count"].as_u64()), (Some(made), Some(2 * made)));
+    assert_eq!(found["texts"]["count"].as_u64(), Some(4 * made));
+    assert!(found["images"]["min"].as_f64().unwrap() > 0.999_999);
+    // Other parameters are not those that the teacher saw.
+    let config = std::fs::read_to_string(place.path("out/config.json")).unwrap();
+    place.write("out/config.json", config.replace("bicubic", "nearest"));
+    let ran = place.run_plain(&[&verify[..], &["--least", "0.9999999"]].concat()).ends(1);
+    assert!(ran.lines()[0]["images"]["min"].as_f64().unwrap() < 0.999_999_9);
+}
+
+#[test]
+fn the_best_samples_are_kept() {
+    let place = Place::new();
+    let judge = format!("{}={TINY}", place.model.display());
+    let filter = |output: &str, more: &[&str]| {
+        let shard = shard();
+        let fixed =
+            ["reinforce", "filter", "--input", &shard, "--output", output, "--judge", &judge, "--json"];
+        place.run_plain(&[&fixed, more].concat())
+    };
+    let ran = filter("best", &["--share", "0.4", "--uids", "kept.npy"]).ends(0);
+    let report = &ran.lines()[0];
+    assert_eq!((report["made"].as_u64(), report["rejected"].as_u64()), (Some(2), Some(3)));
+    ran.says(&["the best 0.4 of the samples have a cosine of"]);
+    let uids = std::fs::read(place.path("kept.npy")).unwrap();
+    assert_eq!(uids.len(), 128 + 2 * 16);
+    let all = filter("all", &["--threshold", "-1"]).ends(0);
+    assert_eq!(all.lines()[0]["made"].as_u64(), Some(5));
+    filter("none", &["--threshold", "nan"]).ends(2).says(&["must be from -1 to 1"]);
+    filter("none", &["--share", "1.5"]).ends(2).says(&["above 0 and at most 1"]);
+    // The list chooses the same samples from the set.
+    place.run_plain(&["shards", "repack", &shard(), "--output", "chosen", "--uids", "kept.npy"]).ends(0);
+    let keys = |folder: &str| -> Vec<String> {
+        let ran = place.run_plain(&["shards", "head", folder, "--json"]).ends(0);
+        ran.lines().iter().map(|line| line["key"].as_str().unwrap()[..32].to_owned()).collect()
+    };
+    assert_eq!(keys("chosen"), keys("best"));
+}
+
 #[test]
 fn mistakes_are_named() {
     let place = Place::new();
@@ -95,4 +175,21 @@ fn mistakes_are_named() {
     }
     run(&place, &embeddings(&place, "none/{0..1}.tar", "out", &[])).fails(&["2 of the shards are not there"]);
     assert!(!place.path("out").exists());
+}
+
+/// A disk that takes no more: the shell's limit of a file's size stands for it.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_told_and_the_rerun_goes_on() {
+    let place = Place::new();
+    let args = embeddings(&place, &shard(), "out", &["--quiet"]);
+    let binary = env!("CARGO_BIN_EXE_mobileclip");
+    let mut command = std::process::Command::new("sh");
+    // 16 blocks of 512 bytes.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh", binary]).args(&args);
+    let full = super::common::Ran::of(command.current_dir(place.folder.path()).output().unwrap());
+    full.fails(&["out/00000000.tar: File too large"]);
+    let left = std::fs::read_dir(place.path("out")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().contains(".tar")));
+    run(&place, &args).ends(0);
 }

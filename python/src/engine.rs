@@ -309,7 +309,7 @@ fn write(
     PyBuffer::<f32>::get(out)?.copy_from_slice(py, &flat)
 }
 
-fn precision_of(name: &str) -> PyResult<Precision> {
+pub fn precision_of(name: &str) -> PyResult<Precision> {
     match name {
         "f32" => Ok(Precision::F32),
         "bf16" => Ok(Precision::Bf16),
@@ -319,7 +319,7 @@ fn precision_of(name: &str) -> PyResult<Precision> {
 }
 
 /// A variant by its name, or from a TOML file.
-fn variant_of(name_or_file: &str) -> PyResult<Variant> {
+pub fn variant_of(name_or_file: &str) -> PyResult<Variant> {
     if let Some(variant) = mobileclip::variant(name_or_file) {
         return Ok(variant.clone());
     }

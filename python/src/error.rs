@@ -46,7 +46,7 @@ fn raised_by_hub(error: &hub::Error) -> PyErr {
 }
 
 /// An `OSError` if the operating system is at the bottom of it, else a `ValueError`.
-fn raised_by_cause(error: &(dyn StdError + 'static), message: String) -> PyErr {
+pub fn raised_by_cause(error: &(dyn StdError + 'static), message: String) -> PyErr {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {

@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod hub;
 mod photo;
+mod reinforce;
 mod tokens;
 
 /// See `package/mobileclip/_native.pyi` for the types.
@@ -17,6 +18,8 @@ mod _native {
     use crate::engine::{Engine, Labels};
     #[pymodule_export]
     use crate::hub::{context_length, list_models, locate};
+    #[pymodule_export]
+    use crate::reinforce::{Reinforcer, expand_shards};
     #[pymodule_export]
     use crate::tokens::{decode, encode, tokenize};
 }

@@ -35,7 +35,11 @@ class Tiny:
 
     def run(self, *arguments: object) -> str:
         """What the program prints; photos are read as Python does it, not turned."""
-        command = [BINARIES / "mobileclip", *arguments, "--model", self.checkpoint, "--variant", self.variant]
+        return self.run_plain(*arguments, "--model", self.checkpoint, "--variant", self.variant)
+
+    def run_plain(self, *arguments: object) -> str:
+        """The same without a model."""
+        command = [BINARIES / "mobileclip", *arguments]
         environment = {**os.environ, "MOBILECLIP_CACHE": str(self.folder / "cache")}
         done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -137,8 +137,14 @@ impl Folder {
         }
     }
 
-    /// The shards to make of these.
-    pub(crate) fn jobs(&self, inputs: &[PathBuf], naming: Naming, packing: Packing) -> Result<Vec<Job>> {
+    /// The shards to make of these, the first of which is number `first` of the whole list.
+    pub(crate) fn jobs(
+        &self,
+        inputs: &[PathBuf],
+        first: usize,
+        naming: Naming,
+        packing: Packing,
+    ) -> Result<Vec<Job>> {
         let mut names: HashMap<String, &Path> = HashMap::new();
         let mut jobs = Vec::new();
         for (i, input) in inputs.iter().enumerate() {
@@ -147,7 +153,7 @@ impl Folder {
                 Naming::Input => {
                     ENDINGS.iter().find_map(|ending| own.strip_suffix(ending)).unwrap_or(&own).to_owned()
                 }
-                Naming::Count => format!("{i:08}"),
+                Naming::Count => format!("{:08}", first + i),
             };
             let name = stem + packing.ending();
             let input_bytes = fs::metadata(input).map_err(Error::io(input))?.len();

@@ -29,14 +29,18 @@ pub struct Output {
     pub limits: Limits,
     /// After how long without a sign of life another machine's process is taken for dead.
     pub lease: Duration,
+    /// Where the inputs are a part of a list: the place of the first one in it, which [`Naming::Count`] counts from.
+    pub first: usize,
+    /// Whether the manifest is written, which has the shards of this run's list. Not to be wanted where that is a part of a list.
+    pub writes_manifest: bool,
 }
 
 impl Output {
     /// A folder of shards that are called as their inputs, and not packed.
     pub fn new(folder: impl Into<PathBuf>, effort: Effort) -> Self {
         let (naming, packing) = (Naming::default(), Packing::default());
-        let lease = Duration::from_secs(120);
-        Self { folder: folder.into(), naming, packing, effort, limits: Limits::default(), lease }
+        let (folder, limits, lease) = (folder.into(), Limits::default(), Duration::from_secs(120));
+        Self { folder, naming, packing, effort, limits, lease, first: 0, writes_manifest: true }
     }
 }
 
@@ -122,7 +126,7 @@ pub fn run(
     let settings = stage.settings();
     let folder = Folder::open(&output.folder, &settings)?;
     let run = Run { stage, settings, folder: &folder, output };
-    let jobs = folder.jobs(inputs, output.naming, output.packing)?;
+    let jobs = folder.jobs(inputs, output.first, output.naming, output.packing)?;
     let mut leases = folder.leases(output.lease);
     let mut report = Report { shards: jobs.len(), ..Report::default() };
     let total_bytes = jobs.iter().map(|job| job.input_bytes).sum();
@@ -166,7 +170,9 @@ pub fn run(
             report.is_interrupted = wait(output.lease, open.len(), watch).is_break();
         }
     }
-    folder.write_manifest(&jobs)?;
+    if output.writes_manifest {
+        folder.write_manifest(&jobs)?;
+    }
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
 }

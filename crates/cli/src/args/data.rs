@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 use super::photos::Writing;
-use super::shared::{Precision, count};
+use super::shared::{Computing, count};
 
 #[derive(Args, Debug)]
 pub struct Reinforce {
@@ -98,9 +98,8 @@ pub struct Teaching {
     #[arg(long, value_name = "WHERE", default_value = "txt", value_parser = captions)]
     pub captions: mobileclip_reinforce::Captions,
 
-    /// What numbers the towers multiply
-    #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
-    pub precision: Precision,
+    #[command(flatten)]
+    pub computing: Computing,
 }
 
 #[derive(Args, Debug)]
@@ -126,9 +125,8 @@ pub struct ReinforceCaptions {
     #[command(flatten)]
     pub writing: Writing,
 
-    /// What numbers the towers multiply
-    #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
-    pub precision: Precision,
+    #[command(flatten)]
+    pub computing: Computing,
 }
 
 #[derive(Args, Debug)]
@@ -163,9 +161,8 @@ pub struct ReinforceFilter {
     #[arg(long, value_name = "WHERE", default_value = "txt", value_parser = captions)]
     pub captions: mobileclip_reinforce::Captions,
 
-    /// What numbers the towers multiply
-    #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
-    pub precision: Precision,
+    #[command(flatten)]
+    pub computing: Computing,
 }
 
 #[derive(Args, Debug)]

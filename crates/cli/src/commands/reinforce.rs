@@ -53,7 +53,7 @@ fn embeddings(global: &Global, args: &ReinforceEmbeddings) -> anyhow::Result<Out
 
 fn captions(global: &Global, args: &ReinforceCaptions) -> anyhow::Result<Outcome> {
     let inputs = expand(&args.shards.input)?;
-    let model = session::load_teacher(global, &args.captioner, args.precision)?;
+    let model = session::load_teacher(global, &args.captioner, args.computing.precision)?;
     let options = caption::options(&args.writing);
     let unit = (options.samples, "caption");
     let stage = Captioning::new(&model, &args.set, options, args.shards.on_bad.into())?;
@@ -66,7 +66,7 @@ fn filter(global: &Global, args: &ReinforceFilter) -> anyhow::Result<Outcome> {
     if let Some(uids) = &args.uids {
         session::check_folder(uids)?;
     }
-    let model = session::load_teacher(global, &args.judge, args.precision)?;
+    let model = session::load_teacher(global, &args.judge, args.computing.precision)?;
     let threshold = args.threshold.unwrap_or(f32::NEG_INFINITY);
     let on_bad = args.shards.on_bad.into();
     let mut stage = Filtering { model: &model, captions: args.captions.clone(), threshold, on_bad };
@@ -146,7 +146,8 @@ fn verify(global: &Global, args: &ReinforceVerify) -> anyhow::Result<Outcome> {
 }
 
 fn teachers(global: &Global, args: &Teaching) -> anyhow::Result<Teachers> {
-    let models = args.teacher.iter().map(|teacher| session::load_teacher(global, teacher, args.precision));
+    let models =
+        args.teacher.iter().map(|teacher| session::load_teacher(global, teacher, args.computing.precision));
     Ok(Teachers::new(models.collect::<anyhow::Result<_>>()?)?)
 }
 

@@ -175,9 +175,9 @@ impl Model {
         self.isa.has(self.precision)
     }
 
-    /// The tokenizer of the family.
+    /// The tokenizer of its texts: CLIP's, with the vocabulary that the text tower was trained on.
     pub fn tokenizer(&self) -> &Tokenizer {
-        self.tokenizer.get_or_init(Tokenizer::new)
+        self.tokenizer.get_or_init(|| Tokenizer::of_size(self.variant.text.tokenizer_size()))
     }
 
     /// Token ids of a text, as many as the text tower takes; longer texts are cut and keep their end mark.

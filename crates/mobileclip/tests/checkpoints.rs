@@ -53,6 +53,19 @@ fn every_good_file_gives_its_features() {
 }
 
 #[test]
+fn a_text_tower_with_a_cut_vocabulary_gets_its_own_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nano.safetensors");
+    let nano = mobileclip::variant("MobileCLIP-nano").unwrap();
+    formula::write_checkpoint(nano, &path).unwrap();
+    let options = LoadOptions { variant: Some(nano.clone()), threads: 1, ..LoadOptions::default() };
+    let model = Model::open(&path, &options).unwrap();
+    let ids = model.tokenize("a pomegranate");
+    assert_eq!(ids.iter().max().map(|&id| id as usize), Some(nano.text.vocabulary - 1));
+    assert_eq!(model.text_features("a pomegranate").unwrap(), model.token_features(&ids).unwrap());
+}
+
+#[test]
 fn directories_give_their_features() {
     let expected = golden::json("checkpoints/expected.json");
     for folder in ["dir_safetensors", "dir_bin"] {

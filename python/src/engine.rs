@@ -228,6 +228,12 @@ impl Engine {
         self.model.variant().text.context
     }
 
+    /// Entries of the tokenizer's vocabulary.
+    #[getter]
+    fn vocabulary_size(&self) -> usize {
+        self.model.variant().text.tokenizer_size()
+    }
+
     /// Height and width of what the image tower takes.
     #[getter]
     fn image_size(&self) -> (usize, usize) {

@@ -79,9 +79,9 @@ pub fn list_models() -> Vec<String> {
     known_models().iter().map(|model| model.reference()).collect()
 }
 
-/// Token ids that the text tower of a variant or of a model with a name takes.
+/// How many token ids the text tower of a variant or of a model with a name takes, and the size of its tokenizer's vocabulary.
 #[pyfunction]
-pub fn context_length(name: &str) -> PyResult<usize> {
+pub fn tokenizer_facts(name: &str) -> PyResult<(usize, usize)> {
     let variant = match mobileclip::variant(name) {
         Some(variant) => Some(variant),
         None => {
@@ -89,9 +89,9 @@ pub fn context_length(name: &str) -> PyResult<usize> {
             target.known().and_then(|known| mobileclip::variant(known.name))
         }
     };
-    variant.map(|variant| variant.text.context).ok_or_else(|| {
-        PyValueError::new_err(format!(
-            "{name}: only its file says how many ids it takes: load it, and take `model.tokenizer`"
-        ))
+    let facts = variant.map(|variant| (variant.text.context, variant.text.tokenizer_size()));
+    facts.ok_or_else(|| {
+        let mend = "only its file says how many ids it takes: load it, and take `model.tokenizer`";
+        PyValueError::new_err(format!("{name}: {mend}"))
     })
 }

@@ -17,9 +17,9 @@ mod _native {
     #[pymodule_export]
     use crate::engine::{Engine, Labels};
     #[pymodule_export]
-    use crate::hub::{context_length, list_models, locate};
+    use crate::hub::{list_models, locate, tokenizer_facts};
     #[pymodule_export]
     use crate::reinforce::{Reinforcer, expand_shards};
     #[pymodule_export]
-    use crate::tokens::{decode, encode, tokenize};
+    use crate::tokens::Tokenizer;
 }

@@ -1,30 +1,44 @@
 //! Texts to token ids and back.
 
-use std::sync::LazyLock;
-
-use mobileclip::Tokenizer;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 
-/// All models of the family share it.
-static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(Tokenizer::new);
+/// CLIP's tokenizer, with a vocabulary of some size.
+#[pyclass(frozen, module = "mobileclip._native")]
+pub struct Tokenizer(mobileclip::Tokenizer);
 
-/// Writes a row of ids for each text into `out`, i64 `[texts, context]`.
-#[pyfunction]
-pub fn tokenize(py: Python<'_>, texts: Vec<String>, context: usize, out: &Bound<'_, PyAny>) -> PyResult<()> {
-    let ids: Vec<i64> = py
-        .detach(|| texts.iter().flat_map(|text| TOKENIZER.tokenize(text, context)).map(i64::from).collect());
-    PyBuffer::<i64>::get(out)?.copy_from_slice(py, &ids)
-}
+#[pymethods]
+impl Tokenizer {
+    #[new]
+    fn new(vocabulary_size: usize) -> Self {
+        Self(mobileclip::Tokenizer::of_size(vocabulary_size))
+    }
 
-/// The ids of a text of any length, between its marks.
-#[pyfunction]
-pub fn encode(text: &str) -> Vec<u32> {
-    TOKENIZER.encode(text)
-}
+    #[getter]
+    fn vocabulary_size(&self) -> usize {
+        self.0.vocabulary_size()
+    }
 
-/// The text that ids stand for.
-#[pyfunction]
-pub fn decode(ids: Vec<u32>) -> String {
-    TOKENIZER.decode(&ids)
+    /// Writes a row of ids for each text into `out`, i64 `[texts, context]`.
+    fn tokenize(
+        &self,
+        py: Python<'_>,
+        texts: Vec<String>,
+        context: usize,
+        out: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let ids: Vec<i64> = py
+            .detach(|| texts.iter().flat_map(|text| self.0.tokenize(text, context)).map(i64::from).collect());
+        PyBuffer::<i64>::get(out)?.copy_from_slice(py, &ids)
+    }
+
+    /// The ids of a text of any length, between its marks.
+    fn encode(&self, text: &str) -> Vec<u32> {
+        self.0.encode(text)
+    }
+
+    /// The text that ids stand for.
+    fn decode(&self, ids: Vec<u32>) -> String {
+        self.0.decode(&ids)
+    }
 }

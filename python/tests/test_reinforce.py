@@ -174,9 +174,16 @@ def test_what_is_wrong_comes_through(cluster, stage, shards, tmp_path):
     write_shard(tmp_path / "twice/00000.tar", 1, 0)
     with pytest.raises(ValueError, match="would get one name"):
         module.reinforce([shards / "00000.tar", tmp_path / "twice/00000.tar"], tmp_path / "out", stage)
-    # More actors than there is room for: nothing stands still, and whoever asked for them all is told.
-    with pytest.raises(TimeoutError, match="fewer than 3 actors"):
-        module.reinforce(shards, tmp_path / "out", stage, min_actors=3, wait_for_min_actors_s=3)
+    # Actors for which the cluster has no room.
+    with pytest.raises(TimeoutError, match="fewer than 1 actors were ready after 1 s"):
+        module.reinforce(shards, tmp_path / "out", stage, resources={"nowhere": 1}, wait_for_min_actors_s=1)
+
+
+def test_fewer_actors_than_asked_for_go_on(cluster, stage, shards, expected, tmp_path):
+    from mobileclip import ray as module
+
+    module.reinforce(shards, tmp_path, stage, min_actors=3)
+    assert made(tmp_path) == expected
 
 
 def test_one_shard_that_fails_leaves_the_others(cluster, stage, shards, expected, tmp_path):

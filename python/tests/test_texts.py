@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import mobileclip
 import numpy as np
 import pytest
-from conftest import GOLDEN, PHOTOS
+from conftest import GOLDEN, PHOTOS, write_checkpoint
 
 TEXTS = ["a cat", "A dog on a beach", "", "caf&eacute; \N{CAT FACE}", "word " * 200]
 
@@ -37,6 +38,18 @@ def test_tokenizer_by_name():
 def test_every_models_tokenizer_is_known():
     for name in mobileclip.list_models():
         assert mobileclip.get_tokenizer(name).context_length in (76, 77, 128, 256), name
+
+
+def test_models_with_a_cut_vocabulary(tmp_path):
+    write_checkpoint("MobileCLIP-nano", tmp_path / "nano.safetensors")
+    model = mobileclip.load(tmp_path / "nano.safetensors", variant="MobileCLIP-nano")
+    ids = model.tokenizer(["a pomegranate"])
+    assert ids.shape == (1, model.context_length)
+    assert ids.max() == model.tokenizer.vocabulary_size - 1 == 8191
+    assert np.array_equal(model.encode_text(ids), model.encode_text("a pomegranate"))
+    tokenizer = mobileclip.get_tokenizer("MobileCLIP-nano")
+    for other in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+        assert np.array_equal(other(["a pomegranate"]), ids)
 
 
 def test_encode_and_decode():

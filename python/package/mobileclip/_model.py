@@ -154,8 +154,8 @@ class Model:
         self._last: tuple[tuple[tuple[str, ...], tuple[str, ...]], Labels] | None = None
         #: What a picture goes through before the image tower.
         self.preprocess = Preprocess(engine)
-        #: The tokenizer, with this model's context length.
-        self.tokenizer = Tokenizer(engine.context_length)
+        #: The tokenizer, with this model's context length and vocabulary.
+        self.tokenizer = Tokenizer(engine.context_length, engine.vocabulary_size)
 
     @property
     def name(self) -> str:

@@ -63,4 +63,5 @@ def create_model_and_transforms(
 
 def get_tokenizer(model_name: str = "MobileCLIP2-S0", context_length: int | None = None) -> Tokenizer:
     """The tokenizer of a variant or a model's name, with its context length unless another is given."""
-    return Tokenizer(_native.context_length(model_name) if context_length is None else context_length)
+    context, vocabulary = _native.tokenizer_facts(model_name)
+    return Tokenizer(context if context_length is None else context_length, vocabulary)

@@ -338,7 +338,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _stage(args: argparse.Namespace) -> Embeddings:
     if args.datagen_type != "embedding":
-        raise ValueError("--datagen-type caption: captions are not made here yet; `mobileclip caption` makes them of files")
+        raise ValueError("--datagen-type caption: captions are not made on Ray; many processes of `mobileclip reinforce captions` share a list of shards, too")
     if args.tag_suffix:
         raise ValueError(f"--tag-suffix {args.tag_suffix}: embeddings are called as training reads them, without a suffix")
     if args.syn_text_key_regex not in (None, "", ".*"):

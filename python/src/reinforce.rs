@@ -58,7 +58,7 @@ impl Reinforcer {
         Ok(Self { stage, output })
     }
 
-    /// Makes the shards of `inputs` that are not there yet; the first is number `first` of the whole list. Between two samples,
+    /// Makes the shards of `inputs` that are not there yet; the first is number `first` of the whole list. Now and then
     /// `watch` is called, whose exceptions end it. Gives the report as JSON.
     #[pyo3(signature = (inputs, watch, *, first, manifest))]
     fn run(
@@ -73,9 +73,10 @@ impl Reinforcer {
         let mut raised = None;
         let report = py.detach(|| {
             run(&self.stage, &inputs, &output, &mut |event| {
-                let Event::Progress(progress) = event else { return ControlFlow::Continue(()) };
                 let told = Python::attach(|py| {
+                    // Also while all that is left is other processes' work.
                     py.check_signals()?;
+                    let Event::Progress(progress) = event else { return Ok(()) };
                     watch.call1(py, (progress.samples, progress.bytes, progress.total_bytes)).map(drop)
                 });
                 match told {

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -141,3 +142,30 @@ def test_ctrl_c_while_the_hub_is_silent(tmp_path):
             "HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}",
         }
         assert interrupted(code, environment, asked) < 5
+
+
+def test_ctrl_c_while_another_process_has_the_shard(tiny, tmp_path):
+    """The other one is stopped: it neither goes on nor gives its shard back."""
+    caption = tmp_path / "caption.txt"
+    caption.write_text("a cup of coffee")
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for i in range(100):
+            tar.add(PHOTO, f"{i:03}.jpg")
+            tar.add(caption, f"{i:03}.txt")
+    code = f"""
+from mobileclip.reinforce import Embeddings, reinforce
+stage = Embeddings([({str(tiny.checkpoint)!r}, {str(tiny.variant)!r})], augmentations=20)
+SAID
+reinforce({str(tmp_path / "0.tar")!r}, {str(tmp_path / "out")!r}, stage, threads=1, watch=watch)
+"""
+    says_when_it_works = code.replace("SAID", 'watch = lambda samples, *_: samples and print("ready", flush=True)')
+    says_at_once = code.replace("SAID", 'watch = None; print("ready", flush=True)')
+    other = subprocess.Popen([sys.executable, "-c", says_when_it_works], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        other.send_signal(signal.SIGSTOP)
+        assert interrupted(says_at_once, {}) < 5
+    finally:
+        other.kill()
+        other.wait()

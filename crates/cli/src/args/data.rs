@@ -94,6 +94,13 @@ pub struct Teaching {
     #[arg(long, required = true, value_name = "CHECKPOINT[=VARIANT]")]
     pub teacher: Vec<String>,
 
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// Which captions are embedded, and how.
+#[derive(Args, Debug)]
+pub struct Reading {
     /// Where the true captions stand: txt, or json:FIELD (a text or a list of texts in KEY.json)
     #[arg(long, value_name = "WHERE", default_value = "txt", value_parser = captions)]
     pub captions: mobileclip_reinforce::Captions,
@@ -157,12 +164,8 @@ pub struct ReinforceFilter {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub uids: Option<PathBuf>,
 
-    /// Where the captions stand: txt, or json:FIELD (a text or a list of texts in KEY.json)
-    #[arg(long, value_name = "WHERE", default_value = "txt", value_parser = captions)]
-    pub captions: mobileclip_reinforce::Captions,
-
     #[command(flatten)]
-    pub computing: Computing,
+    pub reading: Reading,
 }
 
 #[derive(Args, Debug)]

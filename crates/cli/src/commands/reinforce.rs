@@ -40,7 +40,7 @@ fn embeddings(global: &Global, args: &ReinforceEmbeddings) -> anyhow::Result<Out
     let stage = Embeddings {
         teachers,
         augmentations,
-        captions: args.teaching.captions.clone(),
+        captions: args.teaching.reading.captions.clone(),
         dtype: args.dtype.into(),
         on_bad: args.shards.on_bad.into(),
     };
@@ -66,10 +66,10 @@ fn filter(global: &Global, args: &ReinforceFilter) -> anyhow::Result<Outcome> {
     if let Some(uids) = &args.uids {
         session::check_folder(uids)?;
     }
-    let model = session::load_teacher(global, &args.judge, args.computing.precision)?;
+    let model = session::load_teacher(global, &args.judge, args.reading.computing.precision)?;
     let threshold = args.threshold.unwrap_or(f32::NEG_INFINITY);
     let on_bad = args.shards.on_bad.into();
-    let mut stage = Filtering { model: &model, captions: args.captions.clone(), threshold, on_bad };
+    let mut stage = Filtering { model: &model, captions: args.reading.captions.clone(), threshold, on_bad };
     if let Some(share) = args.share {
         let interrupt = Interrupt::watch()?;
         let bar = progress::bytes(global.quiet, 0);
@@ -126,7 +126,7 @@ fn verify(global: &Global, args: &ReinforceVerify) -> anyhow::Result<Outcome> {
             Augmentations::new(published, Path::new("published augmentation"), 1, 0, Default::default())?
         }
     };
-    let captions = &args.teaching.captions;
+    let captions = &args.teaching.reading.captions;
     let found = mobileclip_reinforce::verify(&shards, &teachers, &augmentations, captions, args.samples)?;
     let mut results = Results::lock();
     if args.json {
@@ -146,8 +146,10 @@ fn verify(global: &Global, args: &ReinforceVerify) -> anyhow::Result<Outcome> {
 }
 
 fn teachers(global: &Global, args: &Teaching) -> anyhow::Result<Teachers> {
-    let models =
-        args.teacher.iter().map(|teacher| session::load_teacher(global, teacher, args.computing.precision));
+    let models = args
+        .teacher
+        .iter()
+        .map(|teacher| session::load_teacher(global, teacher, args.reading.computing.precision));
     Ok(Teachers::new(models.collect::<anyhow::Result<_>>()?)?)
 }
 

@@ -92,6 +92,8 @@ config! {
         classnames: Option<PathBuf> = None,
         /// With `class`: the file of sentences, one a line, with {} or {c} for the name; one is drawn for each sample.
         templates: Option<PathBuf> = None,
+        /// What makes samples positives of each other: `json:FIELD`, an equal text or number in the member json; samples without one stand alone.
+        positives: Option<String> = None,
         /// Folder that keeps indices and unpacked shards; compressed shards need it.
         cache: Option<PathBuf> = None,
         /// Gigabytes that unpacked shards may take there.
@@ -354,6 +356,8 @@ impl Config {
             || data.captions == "txt"
             || data.captions.strip_prefix("json:").is_some_and(|f| !f.is_empty());
         refuse(!known, "data.captions", "must be txt, json:FIELD or class")?;
+        let names_field = |s: &String| s.strip_prefix("json:").is_some_and(|field| !field.is_empty());
+        refuse(!data.positives.as_ref().is_none_or(names_field), "data.positives", "must be json:FIELD")?;
         if let Err(error) = regex::Regex::new(&data.synthetic) {
             let reason = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
             return Err(Error::field("data.synthetic", reason));

@@ -4,6 +4,8 @@
 //! Everything is computed in double precision from features in single precision. With B images, rows I and T of features, and
 //! the scale s: logits are s I Tᵀ. Losses are means over rows and, but for the pairwise ones, halves over both directions.
 
+use std::collections::HashMap;
+
 use mobileclip_kernels::Pool;
 
 use crate::matrix::{log_softmax, product, product_transposed, transposed};
@@ -218,6 +220,9 @@ pub struct Pairs<'a> {
     /// True captions, then synthetic ones if there are any: losses are summed over the sets, whose texts are no negatives of
     /// each other.
     pub captions: Vec<Captions<'a>>,
+    /// Row i's class, for the contrastive term: rows of a class are positives of each other (UniCL, arXiv:2204.03610, section 3.2).
+    /// Empty: every row is a class of its own.
+    pub classes: &'a [usize],
     /// What cosines are multiplied with.
     pub scale: f64,
     /// What is added to logits ([`Contrast::Sigmoid`] only).
@@ -313,6 +318,7 @@ impl Objective {
         self.check(pairs)?;
         let (count, width) = (pairs.images.count(), pairs.images.width());
         let images = pairs.images.columns(0, width);
+        let positives = positives(pairs.classes, count);
         let mut losses = Losses {
             contrastive: 0.0,
             distill: 0.0,
@@ -332,8 +338,10 @@ impl Objective {
                 _ => None,
             };
             let slopes = match self.contrast {
-                Contrast::Softmax => self.softmax(pool, &cosines, pairs.scale, count, teachers, &mut losses),
-                Contrast::Sigmoid => self.sigmoid(pool, &cosines, pairs, count, teachers, &mut losses),
+                Contrast::Softmax => {
+                    self.softmax(pool, &cosines, pairs.scale, &positives, teachers, &mut losses)
+                }
+                Contrast::Sigmoid => self.sigmoid(pool, &cosines, pairs, &positives, teachers, &mut losses),
             };
             losses.bias += slopes.iter().sum::<f64>();
             losses.scale += slopes.iter().zip(&cosines).map(|(g, c)| g * c).sum::<f64>();
@@ -352,21 +360,26 @@ impl Objective {
         pool: &Pool,
         cosines: &[f64],
         scale: f64,
-        count: usize,
+        positives: &[Vec<usize>],
         teachers: Option<(&Teachers, Rows<'_>, Rows<'_>)>,
         losses: &mut Losses,
     ) -> Vec<f64> {
+        let count = positives.len();
         let logits: Vec<f64> = cosines.iter().map(|c| scale * c).collect();
         let mut slopes = vec![0.0; count * count];
         let half = 0.5 / count as f64;
         for is_text in [false, true] {
             let mut log = if is_text { transposed(&logits, count) } else { logits.clone() };
             log_softmax(pool, &mut log, count);
-            let diagonal: f64 = (0..count).map(|i| log[i * count + i]).sum();
-            losses.contrastive -= self.contrastive_weight * half * diagonal;
-            let mut of_direction: Vec<f64> =
-                log.iter().map(|l| self.contrastive_weight * half * l.exp()).collect();
-            (0..count).for_each(|i| of_direction[i * count + i] -= self.contrastive_weight * half);
+            let weight = self.contrastive_weight * half;
+            let mut of_direction: Vec<f64> = log.iter().map(|l| weight * l.exp()).collect();
+            for (i, same) in positives.iter().enumerate() {
+                let share = weight / same.len() as f64;
+                for j in same {
+                    losses.contrastive -= share * log[i * count + j];
+                    of_direction[i * count + j] -= share;
+                }
+            }
             if let Some((teachers, images, texts)) = teachers {
                 let (from, to) = if is_text { (texts, images) } else { (images, texts) };
                 let targets = teachers.mean(pool, from, to, |logits| {
@@ -392,10 +405,11 @@ impl Objective {
         pool: &Pool,
         cosines: &[f64],
         pairs: &Pairs<'_>,
-        count: usize,
+        positives: &[Vec<usize>],
         teachers: Option<(&Teachers, Rows<'_>, Rows<'_>)>,
         losses: &mut Losses,
     ) -> Vec<f64> {
+        let count = positives.len();
         // A label of a teacher is soft, between −1 and 1, as published.
         let soft = teachers.map(|(teachers, images, texts)| {
             teachers.mean(pool, images, texts, |logits| {
@@ -406,7 +420,7 @@ impl Objective {
         let mut slopes = vec![0.0; count * count];
         for (i, slope) in slopes.iter_mut().enumerate() {
             let logit = pairs.scale * cosines[i] + pairs.bias;
-            let hard = if i / count == i % count { 1.0 } else { -1.0 };
+            let hard = if positives[i / count].contains(&(i % count)) { 1.0 } else { -1.0 };
             let (loss, of_logit) = pair(hard, logit);
             losses.contrastive += self.contrastive_weight * part * loss;
             *slope += self.contrastive_weight * part * of_logit;
@@ -425,6 +439,10 @@ impl Objective {
             found if found == expected => Ok(()),
             found => Err(ObjectiveError::RowCount { what, expected, found }),
         };
+        if !matches!(pairs.classes.len(), found if found == 0 || found == expected) {
+            let found = pairs.classes.len();
+            return Err(ObjectiveError::RowCount { what: "classes", expected, found });
+        }
         for captions in &pairs.captions {
             rows("text features", captions.features)?;
             if captions.features.width() != width {
@@ -444,6 +462,16 @@ impl Objective {
         }
         Ok(())
     }
+}
+
+/// For each row those of its class, itself included.
+fn positives(classes: &[usize], count: usize) -> Vec<Vec<usize>> {
+    let mut rows: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (row, class) in classes.iter().enumerate() {
+        rows.entry(*class).or_default().push(row);
+    }
+    let of = |row| classes.get(row).map_or_else(|| vec![row], |class| rows[class].clone());
+    (0..count).map(of).collect()
 }
 
 /// Whether these can be the weights of a sum.

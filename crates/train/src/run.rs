@@ -471,6 +471,7 @@ fn micro_batches(items: Vec<Item>, count: usize, size: (usize, usize)) -> Vec<Ba
             size,
             images: items.iter().flat_map(|item| &item.image).copied().collect(),
             captions: (0..sets).map(|set| of_set(set).flatten().copied().collect()).collect(),
+            classes: items.iter().map(|item| item.class.clone()).collect(),
             teacher_images: items.iter().flat_map(|item| &item.teacher_image).copied().collect(),
             teacher_captions: (0..sets).map(|set| teachers(set).flatten().copied().collect()).collect(),
         }

@@ -1,5 +1,7 @@
 //! One step's forward and backward.
 
+use std::collections::HashMap;
+
 use mobileclip_arch::{Ops, Variant};
 use mobileclip_autodiff::{
     BatchStatistics, Cpu, Device, Gradients, Ledger, Parameters, Tensor, Train, TrainOptions,
@@ -20,6 +22,8 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// For each set of captions (true ones, then synthetic ones): `[count, tokens]`.
     pub captions: Vec<Vec<u32>>,
+    /// Images of a class are positives of each other; nothing, or one for each image, None standing for a class of its own.
+    pub classes: Vec<Option<String>>,
     /// The teachers' image embeddings `[count, width of all teachers]`, or nothing.
     pub teacher_images: Vec<f32>,
     /// The teachers' text embeddings for each set of captions.
@@ -244,6 +248,7 @@ fn loss(
     let teacher_texts: Vec<Vec<f32>> = (0..sets)
         .map(|set| batches.iter().filter_map(|b| b.teacher_captions.get(set)).flatten().copied().collect())
         .collect();
+    let classes = numbered(batches.iter().flat_map(|b| &b.classes));
     let teacher = |what, values: &'_ [f32]| match values.len() {
         0 => Ok(None),
         len if count > 0 && len.is_multiple_of(count) => Ok(Some(len / count)),
@@ -265,6 +270,7 @@ fn loss(
                 Ok(Captions { features: texts.rows(), teacher })
             })
             .collect::<Result<_, ObjectiveError>>()?,
+        classes: &classes,
         scale,
         bias: bias.map_or(0.0, |index| f64::from(parameters.values(index)[0])),
     };
@@ -277,4 +283,14 @@ fn loss(
     let of_images = images.gradient(&losses.images);
     let of_texts = texts.iter().zip(&losses.captions).map(|(texts, g)| texts.gradient(g)).collect();
     Ok(OfFeatures { losses, images: of_images, captions: of_texts })
+}
+
+/// A number for each class; those that have none get their own.
+fn numbered<'a>(classes: impl Iterator<Item = &'a Option<String>>) -> Vec<usize> {
+    let mut known = HashMap::new();
+    let mut number = |(row, class): (usize, &'a Option<String>)| match class {
+        Some(class) => *known.entry(class).or_insert(row),
+        None => row,
+    };
+    classes.enumerate().map(&mut number).collect()
 }

@@ -67,6 +67,7 @@ fn every_case_of_the_golden() {
             images: of(&images),
             teacher: teachers[0].as_ref().map(of),
             captions,
+            classes: &[],
             scale: number(&inputs["logit_scale"]),
             bias: inputs["logit_bias"].as_f64().unwrap_or(0.0),
         };
@@ -97,6 +98,59 @@ fn every_case_of_the_golden() {
         kinds.insert(case["kind"].as_str().unwrap().to_owned());
     }
     assert_eq!(kinds.len(), 5, "{kinds:?}");
+}
+
+/// UniCL: an image is to be as near to every text of its class, and the reverse.
+#[test]
+fn rows_of_a_class_are_positives() {
+    let values: Vec<f32> = (0..24).map(|i| (i as f32 * 1.7).sin()).collect();
+    let (images, texts) =
+        (Normalised::new(Rows::new(&values[..12], 3)), Normalised::new(Rows::new(&values[12..], 3)));
+    let classes = [7, 2, 7, 5];
+    let loss = |contrast, images: &[f32]| {
+        let captions = vec![Captions { features: texts.rows(), teacher: None }];
+        let images = Rows::new(images, 3);
+        let pairs = Pairs { images, teacher: None, captions, classes: &classes, scale: 5.0, bias: -1.0 };
+        Objective::contrastive(contrast).loss(&Pool::new(1), &pairs).unwrap()
+    };
+    let dot = |i: usize, j: usize| -> f64 {
+        let rows = [images.rows().values()[3 * i..].iter(), texts.rows().values()[3 * j..].iter()];
+        let [a, b] = rows;
+        a.zip(b).take(3).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let logit = |i, j| 5.0 * dot(i, j);
+    let mut softmax = 0.0;
+    let mut sigmoid = 0.0;
+    for i in 0..4 {
+        let same: Vec<usize> = (0..4).filter(|j| classes[*j] == classes[i]).collect();
+        let of_image = (0..4).map(|j| logit(i, j).exp()).sum::<f64>().ln();
+        let of_text = (0..4).map(|j| logit(j, i).exp()).sum::<f64>().ln();
+        for &j in &same {
+            softmax += (of_image - logit(i, j) + of_text - logit(j, i)) / (8 * same.len()) as f64;
+        }
+        for j in 0..4 {
+            let label = if same.contains(&j) { 1.0 } else { -1.0 };
+            sigmoid += (1.0 + (-label * (logit(i, j) - 1.0)).exp()).ln() / 4.0;
+        }
+    }
+    for (contrast, expected) in [(Contrast::Softmax, softmax), (Contrast::Sigmoid, sigmoid)] {
+        let found = loss(contrast, images.rows().values());
+        assert!(
+            (found.contrastive - expected).abs() < 1e-12,
+            "{contrast:?}: {} {expected}",
+            found.contrastive
+        );
+        for i in 0..12 {
+            let at = |step: f32| {
+                let mut moved = images.rows().values().to_vec();
+                moved[i] += step;
+                (loss(contrast, &moved).contrastive, f64::from(moved[i]))
+            };
+            let ((up, above), (down, below)) = (at(1e-3), at(-1e-3));
+            let slope = (up - down) / (above - below);
+            assert!((slope - found.images[i]).abs() < 1e-5, "{contrast:?} {i}: {slope} {}", found.images[i]);
+        }
+    }
 }
 
 #[test]
@@ -147,7 +201,8 @@ fn contradictions_are_errors() {
     let rows = |width| Some(Rows::new(&values, width));
     let loss = |teacher, of_text| {
         let captions = vec![Captions { features: Rows::new(&values, 2), teacher: of_text }];
-        let pairs = Pairs { images: Rows::new(&values, 2), teacher, captions, scale: 1.0, bias: 0.0 };
+        let pairs =
+            Pairs { images: Rows::new(&values, 2), teacher, captions, classes: &[], scale: 1.0, bias: 0.0 };
         objective.loss(&Pool::new(1), &pairs).map(|losses| losses.total())
     };
     assert!(loss(rows(2), rows(2)).is_ok());
@@ -157,4 +212,9 @@ fn contradictions_are_errors() {
     let wide = [0.5; 9];
     let wide = Some(Rows::new(&wide, 3));
     assert_eq!(loss(wide, rows(2)), Err(ObjectiveError::TeacherWidth { expected: 2, found: 3 }));
+    let captions = vec![Captions { features: Rows::new(&values, 2), teacher: None }];
+    let images = Rows::new(&values, 2);
+    let pairs = Pairs { images, teacher: None, captions, classes: &[1, 2], scale: 1.0, bias: 0.0 };
+    let found = Objective::contrastive(Contrast::Softmax).loss(&Pool::new(1), &pairs);
+    assert_eq!(found, Err(ObjectiveError::RowCount { what: "classes", expected: 3, found: 2 }));
 }

@@ -71,6 +71,7 @@ impl Golden {
                 .flat_map(|i| formula::image(&self.salted(&format!("train:{step}:{i}")), side, side))
                 .collect(),
             captions: vec![ids(0), ids(1)],
+            classes: Vec::new(),
             teacher_images: embeddings("image"),
             teacher_captions: vec![embeddings("text"), embeddings("syn")],
         }

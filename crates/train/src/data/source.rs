@@ -11,6 +11,7 @@ use mobileclip_shards::{
 };
 use mobileclip_text::Tokenizer;
 use regex::Regex;
+use serde_json::{Map, Value};
 
 use super::captions::{Captions, pick};
 use super::crop::{mirrored, random_part};
@@ -31,6 +32,8 @@ pub struct Item {
     pub image: Vec<f32>,
     /// Token ids of the true caption, and of the synthetic one if there are both.
     pub captions: Vec<Vec<u32>>,
+    /// What other samples may have too, and are its positives then.
+    pub class: Option<String>,
     /// The teachers' embedding of the picture; empty without teachers.
     pub teacher_image: Vec<f32>,
     /// The teachers' embeddings of the captions.
@@ -163,6 +166,7 @@ impl Source {
             key: sample.key().to_owned(),
             image: vec![0.0; self.preprocess.tensor_len()],
             captions: Vec::new(),
+            class: self.class(&sample)?,
             teacher_image: Vec::new(),
             teacher_captions: Vec::new(),
         };
@@ -221,7 +225,10 @@ impl Source {
     fn read(&self, number: u32) -> Result<Sample, Skip> {
         let wanted = |suffix: &str| {
             let reinforced = self.reinforcement.is_some() && REINFORCEMENT.contains(&suffix);
-            PICTURES.contains(&suffix) || reinforced || self.captions.wants(suffix)
+            PICTURES.contains(&suffix)
+                || reinforced
+                || self.captions.wants(suffix)
+                || (self.class_field().is_some() && suffix == "json")
         };
         let place = self.dataset.locate(number as usize);
         let shard = place.and_then(|(shard, i)| Some((self.dataset.shards().get(shard)?, i)));
@@ -231,6 +238,23 @@ impl Source {
                 Err(Skip { cause: "no sample".to_owned(), message: format!("there is no sample {number}") })
             }
         }
+    }
+
+    /// The field of the member json that makes samples positives of each other.
+    fn class_field(&self) -> Option<&str> {
+        self.config.positives.as_deref().and_then(|field| field.strip_prefix("json:"))
+    }
+
+    fn class(&self, sample: &Sample) -> Result<Option<String>, Fault> {
+        let Some(field) = self.class_field().filter(|_| sample.get("json").is_some()) else {
+            return Ok(None);
+        };
+        let object: Map<String, Value> = sample.json("json")?;
+        Ok(match object.get(field) {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        })
     }
 
     fn tokens(&self, caption: &str) -> Vec<u32> {

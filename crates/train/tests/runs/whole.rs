@@ -7,7 +7,8 @@ use std::path::Path;
 use mobileclip_arch::Variant;
 
 use super::common::{Place, kill_after, log, plain, tensors, toy_variant, train};
-use mobileclip_train::{Config, Event, Helpers, Judge, Resume, plan, run};
+use mobileclip_train::data::Source;
+use mobileclip_train::{Config, Event, Helpers, Judge, Resume, plan, run, variant_of};
 
 #[test]
 fn a_killed_run_goes_on_bit_for_bit() {
@@ -100,6 +101,48 @@ fn workers_change_nothing_and_bad_samples_are_counted() {
     assert!((4..=6).contains(&report.skipped.values().sum::<u64>()), "{:?}", report.skipped);
     assert!(messages.iter().any(|m| m.contains("0.tar: sample `0003`: `png`")), "{messages:?}");
     assert!(messages.iter().any(|m| m.contains("sample `0011`: has no `txt`")));
+}
+
+#[test]
+fn samples_of_a_class_are_positives() {
+    let place = Place::new();
+    let mut entries = plain(0..8);
+    for i in 0..7 {
+        // Texts, a number, something else, and one without.
+        let class = [r#""cat""#, r#""dog""#, r#""cat""#, "3", "3", "null", "[1]"][i];
+        entries.push((format!("{i:04}.json"), format!(r#"{{"class": {class}}}"#).into_bytes()));
+    }
+    entries.sort();
+    place.shard("classes.tar", &entries);
+    let mut config = place.config("alone");
+    config.data.shards = vec![place.path("classes.tar").display().to_string()];
+    config.run.steps = Some(1);
+    let alone = train(&config, &Resume::Never).map(|_| log(&config)).unwrap();
+    config.data.positives = Some("json:class".to_owned());
+    let variant = variant_of(&config).unwrap();
+    let source = Source::open(&config, &variant, Vec::new(), &mut |_| {}).unwrap();
+    let classes: Vec<_> = (0..8).map(|number| source.item(0, number).unwrap().class).collect();
+    let expected = [Some("cat"), Some("dog"), Some("cat"), Some("3"), Some("3"), None, None, None];
+    assert_eq!(classes, expected.map(|class| class.map(str::to_owned)));
+    config.run.out = place.path("together");
+    let together = train(&config, &Resume::Never).map(|_| log(&config)).unwrap();
+    assert_ne!(alone[0].contrastive_loss, together[0].contrastive_loss);
+    // The same batch in two halves is the same classes.
+    config.run.out = place.path("halves");
+    config.run.accumulate = 2;
+    config.data.positives = Some("json:nothing".to_owned());
+    let nothing = train(&config, &Resume::Never).map(|_| log(&config)).unwrap();
+    config.run.out = place.path("halves-of-classes");
+    config.data.positives = Some("json:class".to_owned());
+    let halves = train(&config, &Resume::Never).map(|_| log(&config)).unwrap();
+    assert_ne!(nothing[0].contrastive_loss, halves[0].contrastive_loss);
+    config.data.positives = Some("class".to_owned());
+    assert!(
+        train(&config, &Resume::Never)
+            .unwrap_err()
+            .to_string()
+            .contains("data.positives: must be json:FIELD")
+    );
 }
 
 #[test]

@@ -86,11 +86,11 @@ config! {
     data: DataConfig {
         /// Shards: paths, folders, brace lists, wildcards.
         shards: Vec<String> = Vec::new(),
-        /// Where captions stand: `txt`, `json:FIELD` (a text or a list of texts in the member json), or `class` (the member cls, or `label` in json).
+        /// Where captions stand: `txt`, `json:FIELD` (a text or a list of texts in the member json), or `class` (the member cls, or `label` in json); several with commas between, of which those count that a sample has.
         captions: String = "txt".to_owned(),
         /// With `class`: the file of class names, one a line.
         classnames: Option<PathBuf> = None,
-        /// With `class`: the file of sentences, one a line, with {} or {c} for the name; one is drawn for each sample.
+        /// With `class` and `json:FIELD`: the file of sentences, one a line, with {} or {c} for what stands there; one is drawn for each sample.
         templates: Option<PathBuf> = None,
         /// What makes samples positives of each other: `json:FIELD`, an equal text or number in the member json; samples without one stand alone.
         positives: Option<String> = None,
@@ -345,19 +345,27 @@ impl Config {
             "data.crop_ratio",
             "must be two numbers, 0 < first <= second",
         )?;
-        let by_class = data.captions == "class";
+        let places: Vec<&str> = data.captions.split(',').collect();
+        let by_class = places.contains(&"class");
         refuse(
             by_class != data.classnames.is_some(),
             "data.classnames",
-            "belongs to captions = \"class\", and that to it",
+            "belongs to `class` in data.captions, and that to it",
         )?;
-        refuse(!by_class && data.templates.is_some(), "data.templates", "belongs to captions = \"class\"")?;
-        let known = by_class
-            || data.captions == "txt"
-            || data.captions.strip_prefix("json:").is_some_and(|f| !f.is_empty());
-        refuse(!known, "data.captions", "must be txt, json:FIELD or class")?;
-        let names_field = |s: &String| s.strip_prefix("json:").is_some_and(|field| !field.is_empty());
-        refuse(!data.positives.as_ref().is_none_or(names_field), "data.positives", "must be json:FIELD")?;
+        let names_field = |place: &str| place.strip_prefix("json:").is_some_and(|field| !field.is_empty());
+        let has_names = by_class || places.iter().any(|place| names_field(place));
+        refuse(
+            !has_names && data.templates.is_some(),
+            "data.templates",
+            "belong to `class` or json:FIELD in data.captions",
+        )?;
+        let is_known = |place: &&str| ["class", "txt"].contains(place) || names_field(place);
+        refuse(
+            !places.iter().all(is_known),
+            "data.captions",
+            "must be txt, json:FIELD or class, or several with commas between",
+        )?;
+        refuse(!data.positives.as_deref().is_none_or(names_field), "data.positives", "must be json:FIELD")?;
         if let Err(error) = regex::Regex::new(&data.synthetic) {
             let reason = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
             return Err(Error::field("data.synthetic", reason));

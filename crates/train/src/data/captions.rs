@@ -9,48 +9,82 @@ use serde_json::{Map, Value};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
 
-/// Where captions stand.
+/// Where captions stand, and the sentences that are made of names.
 #[derive(Clone, Debug)]
-pub(super) enum Captions {
+pub(super) struct Captions {
+    places: Vec<Place>,
+    /// One for each name is drawn; none takes a name as it is.
+    templates: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
     /// The member `txt` is one.
     Text,
-    /// A field of the member `json`: a text, or a list of texts.
+    /// A field of the member `json`: a text, or a list of texts. They are names if there are templates.
     Json(String),
-    /// A sentence about the class whose number stands in `cls`, or in `label` of `json`.
-    Class { names: Vec<String>, templates: Vec<String> },
+    /// The name of the class whose number stands in `cls`, or in `label` of `json`.
+    Class(Vec<String>),
 }
 
 impl Captions {
     pub(super) fn new(config: &DataConfig) -> Result<Captions> {
-        if let Some(field) = config.captions.strip_prefix("json:") {
-            return Ok(Captions::Json(field.to_owned()));
-        }
-        let Some(names) = &config.classnames else { return Ok(Captions::Text) };
-        let templates = match &config.templates {
-            Some(path) => lines(path)?,
-            None => vec!["a photo of a {}".to_owned()],
+        let place = |name: &str| match (name.strip_prefix("json:"), &config.classnames) {
+            (Some(field), _) => Ok(Place::Json(field.to_owned())),
+            (None, Some(names)) if name == "class" => Ok(Place::Class(lines(names)?)),
+            _ => Ok(Place::Text),
+        };
+        let places = config.captions.split(',').map(place).collect::<Result<_>>()?;
+        let templates = match (&config.templates, &config.classnames) {
+            (Some(path), _) => lines(path)?,
+            (None, Some(_)) => vec!["a photo of a {}".to_owned()],
+            (None, None) => Vec::new(),
         };
         if let Some(without) = templates.iter().find(|t| !t.contains("{}") && !t.contains("{c}")) {
             return Err(Error::field("data.templates", format!("`{without}` has no {{}} or {{c}}")));
         }
-        Ok(Captions::Class { names: lines(names)?, templates })
+        Ok(Captions { places, templates })
     }
 
     /// Whether a member is read.
     pub(super) fn wants(&self, suffix: &str) -> bool {
-        match self {
-            Captions::Text => suffix == "txt",
-            Captions::Json(_) => suffix == "json",
-            Captions::Class { .. } => suffix == "cls" || suffix == "json",
+        self.places.iter().any(|place| match place {
+            Place::Text => suffix == "txt",
+            Place::Json(_) => suffix == "json",
+            Place::Class(_) => suffix == "cls" || suffix == "json",
+        })
+    }
+
+    /// A sample's captions; there is at least one. Of several places those count that the sample has.
+    pub(super) fn of(&self, sample: &Sample, random: Random) -> Result<Vec<String>, Fault> {
+        let (mut captions, mut first_fault) = (Vec::new(), None);
+        for place in &self.places {
+            match self.at(place, sample, random) {
+                Ok(found) => captions.extend(found),
+                Err(fault) => {
+                    first_fault.get_or_insert(fault);
+                }
+            }
+        }
+        match (captions.iter().all(|caption| caption.trim().is_empty()), first_fault) {
+            (true, Some(fault)) => Err(fault),
+            (true, None) => Err(sample.bad("caption", "is empty")),
+            (false, _) => Ok(captions),
         }
     }
 
-    /// A sample's captions; there is at least one.
-    pub(super) fn of(&self, sample: &Sample, random: Random) -> Result<Vec<String>, Fault> {
-        let captions = match self {
-            Captions::Text => vec![sample.text()?.to_owned()],
-            Captions::Json(field) => sample.json_texts(field)?,
-            Captions::Class { names, templates } => {
+    fn at(&self, place: &Place, sample: &Sample, random: Random) -> Result<Vec<String>, Fault> {
+        let sentence = |name: &str| match self.templates.is_empty() {
+            true => name.to_owned(),
+            false => {
+                let template = &self.templates[pick(random.with_name("template"), self.templates.len())];
+                template.replace("{c}", name).replace("{}", name)
+            }
+        };
+        match place {
+            Place::Text => Ok(vec![sample.text()?.to_owned()]),
+            Place::Json(field) => Ok(sample.json_texts(field)?.iter().map(|name| sentence(name)).collect()),
+            Place::Class(names) => {
                 let (member, class) = match sample.get("cls") {
                     Some(_) => ("cls", sample.class()?),
                     None => {
@@ -63,13 +97,8 @@ impl Captions {
                 let name = names.get(class).ok_or_else(|| {
                     sample.bad(member, format!("class {class}, but there are {} names", names.len()))
                 })?;
-                let template = &templates[pick(random.with_name("template"), templates.len())];
-                vec![template.replace("{c}", name).replace("{}", name)]
+                Ok(vec![sentence(name)])
             }
-        };
-        match captions.iter().all(|caption| caption.trim().is_empty()) {
-            true => Err(sample.bad("caption", "is empty")),
-            false => Ok(captions),
         }
     }
 }
@@ -104,19 +133,33 @@ mod tests {
         captions.of(&sample(members), Random::new(0)).map_err(|fault| fault.to_string())
     }
 
+    fn from(places: Vec<Place>, templates: &[&str]) -> Captions {
+        Captions { places, templates: templates.iter().map(|t| (*t).to_owned()).collect() }
+    }
+
     #[test]
     fn captions_are_found_in_their_place() {
-        assert_eq!(of(&Captions::Text, &[("txt", "a cat")]).unwrap(), ["a cat"]);
-        assert!(of(&Captions::Text, &[("txt", " \n")]).unwrap_err().contains("is empty"));
-        assert!(of(&Captions::Text, &[("jpg", "")]).unwrap_err().contains("has no `txt`"));
-        let json = Captions::Json("captions".into());
+        let text = from(vec![Place::Text], &[]);
+        assert_eq!(of(&text, &[("txt", "a cat")]).unwrap(), ["a cat"]);
+        assert!(of(&text, &[("txt", " \n")]).unwrap_err().contains("is empty"));
+        assert!(of(&text, &[("jpg", "")]).unwrap_err().contains("has no `txt`"));
+        let json = from(vec![Place::Json("captions".into())], &[]);
         assert_eq!(of(&json, &[("json", r#"{"captions": ["a", "b"]}"#)]).unwrap(), ["a", "b"]);
         assert!(of(&json, &[("json", r#"{"captions": []}"#)]).unwrap_err().contains("neither"));
         assert!(of(&json, &[("json", "{}")]).unwrap_err().contains("`captions` is not there"));
-        let class =
-            Captions::Class { names: vec!["cat".into(), "dog".into()], templates: vec!["a {c}.".into()] };
+        let class = from(vec![Place::Class(vec!["cat".into(), "dog".into()])], &["a {c}."]);
         assert_eq!(of(&class, &[("cls", "1")]).unwrap(), ["a dog."]);
         assert_eq!(of(&class, &[("json", r#"{"label": 0}"#)]).unwrap(), ["a cat."]);
         assert!(of(&class, &[("cls", "2")]).unwrap_err().contains("there are 2 names"));
+    }
+
+    #[test]
+    fn several_places_give_what_a_sample_has() {
+        let both = from(vec![Place::Text, Place::Json("class".into())], &["a photo of a {}."]);
+        let members = [("txt", "my cat"), ("json", r#"{"class": "cat"}"#)];
+        assert_eq!(of(&both, &members).unwrap(), ["my cat", "a photo of a cat."]);
+        assert_eq!(of(&both, &[("txt", "my cat"), ("json", "{}")]).unwrap(), ["my cat"]);
+        assert_eq!(of(&both, &members[1..]).unwrap(), ["a photo of a cat."]);
+        assert!(of(&both, &[("json", "{}")]).unwrap_err().contains("has no `txt`"));
     }
 }

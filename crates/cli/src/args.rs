@@ -13,8 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub use data::{
-    Compress, Names, OnBad, Pillow, Reinforce, ReinforceCaptions, ReinforceEmbeddings, ReinforceFilter,
-    ReinforceStage, ReinforceVerify, Shards, StoredType, Teaching,
+    Compress, Format, Names, OnBad, Pillow, Reinforce, ReinforceCaptions, ReinforceEmbeddings,
+    ReinforceFilter, ReinforceStage, ReinforceVerify, Shards, StoredType, Teaching,
 };
 pub use measure::{Bench, Eval, EvalTask};
 pub use models::{Convert, Download, Dtype, Export, Form, Inspect, Models, PixelOrder, Tokens, TowerName};

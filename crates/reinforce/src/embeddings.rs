@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mobileclip::image::augment::Dialect;
 use mobileclip::image::{DecodeOptions, RgbImage};
 use mobileclip_shards::{ArrayType, Matrix, Member, Reinforcement, ReinforcementSpec, Sample, array_member};
+use regex::Regex;
 use serde_json::{Map, Value, json};
 
 use crate::augmentations::Augmentations;
@@ -65,6 +66,8 @@ pub struct Embeddings {
     pub augmentations: Augmentations,
     /// Where true captions stand.
     pub captions: Captions,
+    /// The sets of synthetic captions that are embedded, by their names from the beginning; without it all are. The others stay as they are.
+    pub synthetic: Option<Regex>,
     /// How embeddings are stored.
     pub dtype: ArrayType,
     /// What happens to samples without picture or caption.
@@ -98,6 +101,12 @@ impl Embeddings {
             )),
             Failure::Error(error) => error,
         })
+    }
+
+    /// Whether a set of synthetic captions is embedded.
+    fn embeds(&self, set: &str) -> bool {
+        let Some(pattern) = &self.synthetic else { return true };
+        pattern.find(set).is_some_and(|found| found.start() == 0)
     }
 
     fn reinforced(&self, sample: &Sample) -> Result<Sample, Failure> {
@@ -135,7 +144,8 @@ impl Embeddings {
         };
         let mut arrays = vec![("image_emb".to_owned(), matrix(drawn.len(), rows)?)];
         let text = [("text".to_owned(), captions.to_vec())];
-        for (name, captions) in text.into_iter().chain(sets.clone()) {
+        for (name, captions) in text.into_iter().chain(sets.into_iter().filter(|(name, _)| self.embeds(name)))
+        {
             let mut rows = Vec::new();
             for caption in &captions {
                 rows.extend_from_slice(&self.teachers.text(caption)?);
@@ -161,7 +171,7 @@ impl Embeddings {
 impl Stage for Embeddings {
     fn settings(&self) -> Map<String, Value> {
         let Augmentations { count, seed, pass_order, .. } = &self.augmentations;
-        let settings = json!({
+        let mut settings = json!({
             "stage": "embeddings",
             "num_samples": count,
             "seed": seed,
@@ -173,6 +183,10 @@ impl Stage for Embeddings {
             "dtype": self.dtype,
             "on_bad": self.on_bad.name(),
         });
+        // Folders of all sets were made before there was a choice.
+        if let Some(pattern) = &self.synthetic {
+            settings["synthetic"] = json!(pattern.as_str());
+        }
         object(settings)
     }
 

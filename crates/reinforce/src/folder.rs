@@ -1,16 +1,18 @@
 //! The folder of reinforced shards: names, and notes of what was made how.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mobileclip_shards::{Format, stem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::lease::Leases;
+use crate::lease::{LEASE, Leases};
+use crate::schedule::Numbers;
 
 /// What a folder was made with; also the configuration that the published trainer asks for.
 pub const CONFIG: &str = "config.json";
@@ -18,7 +20,14 @@ pub const CONFIG: &str = "config.json";
 pub const MANIFEST: &str = "manifest.jsonl";
 /// Notes and leases.
 const WORK: &str = ".reinforce";
-const ENDINGS: [&str; 3] = [".tar.gz", ".tar.zst", ".tar"];
+/// Beside them: how many shards the manifest has.
+const WRITTEN: &str = "manifest";
+/// How many shards are there, once it was all of a long list.
+const MARK: &str = "complete";
+/// So few shards are asked for one by one, rather than by listing the folder.
+const FEW: usize = 16;
+/// So many finished shards are held against their inputs when a run begins.
+const CHECKED: usize = 1000;
 
 /// What shards are called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,9 +54,9 @@ pub enum Packing {
 impl Packing {
     fn ending(self) -> &'static str {
         match self {
-            Self::None => ".tar",
-            Self::Gzip => ".tar.gz",
-            Self::Zstd => ".tar.zst",
+            Self::None => "",
+            Self::Gzip => ".gz",
+            Self::Zstd => ".zst",
         }
     }
 }
@@ -59,6 +68,13 @@ pub(crate) struct Job {
     pub input_bytes: u64,
     /// The name of what is made.
     pub name: String,
+}
+
+/// What a folder holds of a list of shards, by their numbers.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub finished: Numbers,
+    pub leased: Numbers,
 }
 
 /// What was made of a shard: its line of the manifest.
@@ -143,19 +159,17 @@ impl Folder {
         inputs: &[PathBuf],
         first: usize,
         naming: Naming,
+        format: Format,
         packing: Packing,
     ) -> Result<Vec<Job>> {
         let mut names: HashMap<String, &Path> = HashMap::new();
         let mut jobs = Vec::new();
         for (i, input) in inputs.iter().enumerate() {
-            let own = input.file_name().unwrap_or_default().to_string_lossy();
             let stem = match naming {
-                Naming::Input => {
-                    ENDINGS.iter().find_map(|ending| own.strip_suffix(ending)).unwrap_or(&own).to_owned()
-                }
+                Naming::Input => stem(input),
                 Naming::Count => format!("{:08}", first + i),
             };
-            let name = stem + packing.ending();
+            let name = stem + format.ending() + packing.ending();
             let input_bytes = fs::metadata(input).map_err(Error::io(input))?.len();
             if let Some(first) = names.insert(name.clone(), input) {
                 let (first, second) = (first.to_path_buf(), input.clone());
@@ -180,21 +194,53 @@ impl Folder {
         self.path.join(WORK).join(format!("{}.json", job.name))
     }
 
+    /// Which of the shards of these numbers are finished, and which are leased.
+    pub(crate) fn look(&self, jobs: &[Job], open: &[usize]) -> Result<Look> {
+        let work = self.path.join(WORK);
+        let lease = |job: &Job| format!("{}{LEASE}", job.name);
+        let mut look = Look { finished: Numbers::none(jobs.len()), leased: Numbers::none(jobs.len()) };
+        let listed = match open.len() > FEW {
+            true => Some((names(&self.path)?, names(&work)?)),
+            false => None,
+        };
+        for (i, job) in open.iter().filter_map(|&i| Some((i, jobs.get(i)?))) {
+            let (is_finished, is_leased) = match &listed {
+                Some((shards, leases)) => (shards.contains(&job.name), leases.contains(&lease(job))),
+                None => (self.is_finished(job), work.join(lease(job)).exists()),
+            };
+            if is_finished {
+                look.finished.insert(i);
+            }
+            if is_leased {
+                look.leased.insert(i);
+            }
+        }
+        Ok(look)
+    }
+
     /// Whether a shard is finished.
+    pub(crate) fn is_finished(&self, job: &Job) -> bool {
+        self.shard(job).exists()
+    }
+
+    /// Whether finished shards were made from the inputs that are there now. Of many, some are looked at, spread evenly: it takes a
+    /// request for each. (All are when the manifest is written.)
     ///
     /// # Errors
-    /// If it was made from another input.
-    pub(crate) fn is_finished(&self, job: &Job) -> Result<bool> {
-        let shard = self.shard(job);
-        if !shard.exists() {
-            return Ok(false);
-        }
+    /// If one was made from another input.
+    pub(crate) fn check_inputs(&self, jobs: &[&Job]) -> Result<()> {
+        let count = jobs.len().min(CHECKED);
+        let some = (0..count).filter_map(|i| jobs.get(i * jobs.len() / count));
+        some.into_iter().try_for_each(|job| self.checked_note(job).map(drop))
+    }
+
+    fn checked_note(&self, job: &Job) -> Result<Option<Note>> {
         match self.read_note(job)? {
             Some(note) if note.input_bytes != job.input_bytes => {
-                let (input, found, given) = (job.input.clone(), note.input_bytes, job.input_bytes);
-                Err(Error::OtherInput { shard, input, found, given })
+                let (shard, input) = (self.shard(job), job.input.clone());
+                Err(Error::OtherInput { shard, input, found: note.input_bytes, given: job.input_bytes })
             }
-            _ => Ok(true),
+            note => Ok(note),
         }
     }
 
@@ -214,18 +260,66 @@ impl Folder {
         self.create(&path, &line(note), true).map_err(Error::io(&path))
     }
 
+    /// Where the manifest stands.
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.path.join(MANIFEST)
+    }
+
+    /// Tells others that all of so many shards are there.
+    pub(crate) fn mark(&self, shards: usize) -> Result<()> {
+        let mark = self.path.join(WORK).join(MARK);
+        self.create(&mark, format!("{shards}\n").as_bytes(), true).map_err(Error::io(&mark))
+    }
+
+    /// Whether another process has told that all of so many shards are there.
+    pub(crate) fn is_marked(&self, shards: usize) -> Result<bool> {
+        let mark = self.path.join(WORK).join(MARK);
+        match fs::read_to_string(&mark) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            text => Ok(text.map_err(Error::io(&mark))?.trim() == shards.to_string()),
+        }
+    }
+
+    /// Takes back what an earlier run has told.
+    pub(crate) fn unmark(&self) -> Result<()> {
+        let mark = self.path.join(WORK).join(MARK);
+        match fs::remove_file(&mark) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&mark)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the manifest has so many shards, and was written since `last` appeared.
+    pub(crate) fn has_manifest(&self, shards: usize, last: Option<&Path>) -> Result<bool> {
+        let written = self.path.join(WORK).join(WRITTEN);
+        let text = match fs::read_to_string(&written) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            text => text.map_err(Error::io(&written))?,
+        };
+        let time = |path: &Path| {
+            fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(Error::io(path))
+        };
+        let is_older = last.map(|last| Ok::<_, Error>(time(&written)? <= time(last)?)).transpose()?;
+        Ok(text.trim() == shards.to_string() && is_older != Some(true))
+    }
+
     /// Writes the manifest: the notes of all shards that are finished.
+    ///
+    /// # Errors
+    /// Also if one of them was made from another input.
     pub(crate) fn write_manifest(&self, jobs: &[Job]) -> Result<()> {
-        let mut lines = Vec::new();
+        let (mut lines, mut shards) = (Vec::new(), 0);
         for job in jobs {
             if self.shard(job).exists()
-                && let Some(note) = self.read_note(job)?
+                && let Some(note) = self.checked_note(job)?
             {
                 lines.extend(line(&note));
+                shards += 1;
             }
         }
-        let path = self.path.join(MANIFEST);
-        self.create(&path, &lines, true).map_err(Error::io(&path))
+        let (path, written) = (self.manifest(), self.path.join(WORK).join(WRITTEN));
+        self.create(&path, &lines, true).map_err(Error::io(&path))?;
+        self.create(&written, format!("{shards}\n").as_bytes(), true).map_err(Error::io(&written))
     }
 
     /// A file that appears whole; in place of another, or only if there is none.
@@ -244,4 +338,13 @@ fn line(note: &Note) -> Vec<u8> {
     let mut line = serde_json::to_vec(note).unwrap_or_default();
     line.push(b'\n');
     line
+}
+
+/// The names of what is in a folder.
+fn names(folder: &Path) -> Result<HashSet<String>> {
+    let mut names = HashSet::new();
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        names.insert(entry.map_err(Error::io(folder))?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
 }

@@ -7,14 +7,16 @@
 //! Two processes may still work on one shard, say when one of them slept for longer than the term. That costs time and nothing else: a shard's
 //! bytes depend on its samples and the settings alone, and it appears by rename.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Leases are renewed so many times in a term.
-const RENEWALS: u32 = 4;
+use crate::schedule::{Sightings, is_renewal_due};
+
+/// What the files' names end in.
+pub(crate) const LEASE: &str = ".lease";
 
 /// The leases of a folder, as one process sees them.
 pub(crate) struct Leases {
@@ -22,8 +24,10 @@ pub(crate) struct Leases {
     term: Duration,
     /// What leases on one machine have in common; nothing where that cannot be told.
     machine: String,
-    /// Leases of others, and since when they have not changed.
-    seen: HashMap<PathBuf, (Vec<u8>, Instant)>,
+    /// Leases of others.
+    seen: Sightings<PathBuf, Vec<u8>>,
+    /// What times are counted from.
+    begin: Instant,
 }
 
 /// A lease that this process holds. It ends when it is dropped, or the process dies.
@@ -35,7 +39,9 @@ pub(crate) struct Lease {
     /// Machine and process, unlike all others.
     owner: String,
     renewals: u64,
-    renewed: Instant,
+    /// What times are counted from.
+    begin: Instant,
+    renewed: Duration,
 }
 
 /// A lease that nobody holds, with its lock: as long as that is ours, no other contender of this machine takes it over.
@@ -48,19 +54,26 @@ impl Leases {
         // A new one for each start of the system (Linux).
         let machine =
             fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-        Self { folder, term, machine, seen: HashMap::new() }
+        Self { folder, term, machine, seen: Sightings::new(term), begin: Instant::now() }
+    }
+
+    /// A number that other processes do not have.
+    pub(crate) fn seed(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.machine, std::process::id(), unix_nanos()).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Takes the lease of a shard; nothing if another process works on it.
     pub(crate) fn take(&mut self, shard: &str) -> io::Result<Option<Lease>> {
-        let path = self.folder.join(format!("{shard}.lease"));
+        let path = self.folder.join(format!("{shard}{LEASE}"));
         let held = match fs::read(&path) {
             Ok(held) => held,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.begin(path, false),
             Err(error) => return Err(error),
         };
         let Some(_ended) = self.ended(&path, &held)? else { return Ok(None) };
-        self.seen.remove(&path);
+        self.seen.forget(&path);
         self.begin(path, true)
     }
 
@@ -82,12 +95,8 @@ impl Leases {
                 Err(fs::TryLockError::Error(_)) => {}
             }
         }
-        let (known, since) =
-            self.seen.entry(path.to_path_buf()).or_insert_with(|| (held.to_vec(), Instant::now()));
-        if known != held {
-            (*known, *since) = (held.to_vec(), Instant::now());
-        }
-        Ok((since.elapsed() > self.term).then_some(Ended { _lock: None }))
+        let has_ended = self.seen.has_ended(path.to_path_buf(), held.to_vec(), self.begin.elapsed());
+        Ok(has_ended.then_some(Ended { _lock: None }))
     }
 
     /// Puts a lease of this process in its place, in place of an ended one or of none.
@@ -97,11 +106,10 @@ impl Leases {
             .make_in(&self.folder, |path| File::options().write(true).create_new(true).open(path))?;
         // The name of the temporary file is drawn anew for each.
         let name = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let owner = format!("{} {} {now:x} {name}", self.machine, std::process::id());
+        let owner = format!("{} {} {:x} {name}", self.machine, std::process::id(), unix_nanos());
         // Where there are no locks, other processes wait for the term.
         let _ = file.as_file().try_lock();
-        let (renewals, renewed) = (0, Instant::now());
+        let (renewals, renewed, begin) = (0, Duration::ZERO, Instant::now());
         write(file.as_file(), &owner, renewals)?;
         let persisted = if replaces { file.persist(&path) } else { file.persist_noclobber(&path) };
         let file = match persisted {
@@ -109,7 +117,7 @@ impl Leases {
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             Err(error) => return Err(error.error),
         };
-        let lease = Lease { path, file, term: self.term, owner, renewals, renewed };
+        let lease = Lease { path, file, term: self.term, owner, renewals, begin, renewed };
         // Another machine's process may have been as fast.
         Ok(lease.is_ours().then_some(lease))
     }
@@ -118,14 +126,15 @@ impl Leases {
 impl Lease {
     /// Renews the lease if it is time to; false if another process has taken it over.
     pub(crate) fn renew(&mut self) -> bool {
-        if self.renewed.elapsed() < self.term / RENEWALS {
+        let now = self.begin.elapsed();
+        if !is_renewal_due(self.renewed, now, self.term) {
             return true;
         }
         if !self.is_ours() {
             return false;
         }
         self.renewals += 1;
-        self.renewed = Instant::now();
+        self.renewed = now;
         // A renewal that fails may cost the lease, which the next one sees.
         let _ = write(&self.file, &self.owner, self.renewals);
         true
@@ -144,6 +153,10 @@ impl Drop for Lease {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn unix_nanos() -> u128 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
 
 /// A line of always the same length, so that it can be written over.

@@ -18,7 +18,7 @@
 //! let published = Augmentations::published(teachers.side());
 //! let augmentations = Augmentations::new(published, "default".as_ref(), 10, 0, Default::default())?;
 //! let (captions, dtype, on_bad) = (Captions::Text, ArrayType::F32, OnBad::Keep);
-//! let stage = Embeddings { teachers, augmentations, captions, dtype, on_bad };
+//! let stage = Embeddings { teachers, augmentations, captions, synthetic: None, dtype, on_bad };
 //! stage.rehearse()?;
 //! let effort = Effort { threads: 2, chunk: 16 };
 //! let output = Output::new("reinforced", effort);
@@ -36,7 +36,9 @@ mod filtering;
 mod folder;
 mod lease;
 mod pipeline;
+mod preview;
 mod run;
+pub mod schedule;
 mod stage;
 mod teachers;
 mod verify;
@@ -48,6 +50,9 @@ pub use error::{Error, Result};
 pub use filtering::Filtering;
 pub use folder::{CONFIG, MANIFEST, Naming, Note, Packing};
 pub use pipeline::{Counts, Effort};
+pub use preview::{contact_sheet, write_sheet};
+/// The type of [`Embeddings::synthetic`].
+pub use regex::Regex;
 pub use run::{Event, Output, Progress, Report, run};
 pub use stage::{Done, OnBad, Stage};
 pub use teachers::Teachers;

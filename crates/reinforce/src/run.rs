@@ -1,18 +1,23 @@
 //! A list of shards through a stage.
 
+use std::mem::replace;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use mobileclip_shards::{Fault, Limits, Sample, SampleStream, ShardWriter, remove_partial};
+use mobileclip_shards::{Fault, Format, Limits, Sample, SampleStream, ShardWriter, remove_partial};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
-use crate::folder::{Folder, Job, Naming, Note, Packing};
+use crate::folder::{Folder, Job, MANIFEST, Naming, Note, Packing};
 use crate::lease::{Lease, Leases};
 use crate::pipeline::{self, Counts, Effort};
+use crate::schedule::{Step, Tried, Walk};
 use crate::stage::Stage;
+
+/// How often whoever waits is asked whether to stop.
+const STEP: Duration = Duration::from_millis(100);
 
 /// Where shards come to, and how they are made.
 #[derive(Clone, Debug)]
@@ -21,6 +26,8 @@ pub struct Output {
     pub folder: PathBuf,
     /// What shards are called.
     pub naming: Naming,
+    /// Which format they have: tar files or JSON lines.
+    pub format: Format,
     /// How they are packed.
     pub packing: Packing,
     /// How much is done at a time.
@@ -36,11 +43,11 @@ pub struct Output {
 }
 
 impl Output {
-    /// A folder of shards that are called as their inputs, and not packed.
+    /// A folder of tar files that are called as their inputs, and not packed.
     pub fn new(folder: impl Into<PathBuf>, effort: Effort) -> Self {
-        let (naming, packing) = (Naming::default(), Packing::default());
+        let (naming, format, packing) = (Naming::default(), Format::Tar, Packing::default());
         let (folder, limits, lease) = (folder.into(), Limits::default(), Duration::from_secs(120));
-        Self { folder, naming, packing, effort, limits, lease, first: 0, writes_manifest: true }
+        Self { folder, naming, format, packing, effort, limits, lease, first: 0, writes_manifest: true }
     }
 }
 
@@ -55,7 +62,7 @@ pub enum Event<'a> {
     Fault(&'a Fault),
     /// This shard was made.
     Made(&'a Note),
-    /// Other processes work on all shards that are left, so many.
+    /// Other processes work on all shards that are left, so many; or on the manifest, where none is.
     Waiting(usize),
 }
 
@@ -126,68 +133,108 @@ pub fn run(
     let settings = stage.settings();
     let folder = Folder::open(&output.folder, &settings)?;
     let run = Run { stage, settings, folder: &folder, output };
-    let jobs = folder.jobs(inputs, output.first, output.naming, output.packing)?;
+    let jobs = folder.jobs(inputs, output.first, output.naming, output.format, output.packing)?;
     let mut leases = folder.leases(output.lease);
     let mut report = Report { shards: jobs.len(), ..Report::default() };
     let total_bytes = jobs.iter().map(|job| job.input_bytes).sum();
     let mut progress = Progress { total_bytes, ..Progress::default() };
-    let mut open: Vec<&Job> = jobs.iter().collect();
-    while !open.is_empty() && !report.is_interrupted {
-        let mut others: Vec<&Job> = Vec::new();
-        for &job in &open {
-            if report.is_interrupted {
-                break;
+    let mut walk = Walk::new(jobs.len(), leases.seed(), output.lease);
+    let (mut is_first_look, mut last) = (true, None);
+    while !report.is_interrupted {
+        let flow = match walk.step() {
+            Step::Done => break,
+            Step::Look => {
+                let open: Vec<usize> = (0..jobs.len()).filter(|&shard| walk.is_open(shard)).collect();
+                let seen = folder.look(&jobs, &open)?;
+                walk.looked(&seen.finished, &seen.leased);
+                let found: Vec<&Job> =
+                    seen.finished.iter_from(0).filter_map(|shard| jobs.get(shard)).collect();
+                if replace(&mut is_first_look, false) {
+                    folder.check_inputs(&found)?;
+                    if walk.open() > 0 {
+                        folder.unmark()?;
+                    }
+                }
+                found.into_iter().try_for_each(|job| run.found(job, &mut report, &mut progress, watch))
             }
-            let made = match folder.is_finished(job)? {
-                true => Made::Found,
-                false => run.shard(job, &mut leases, progress, watch)?,
-            };
-            let flow = match made {
-                Made::Found => {
-                    report.found += 1;
-                    progress.bytes += job.input_bytes;
-                    watch(Event::Found(&folder.shard(job)))
+            Step::Wait(pause) => {
+                let flow = wait(pause, walk.open(), watch);
+                if walk.is_long() && folder.is_marked(jobs.len())? {
+                    report.found += walk.open();
+                    walk.finish();
                 }
-                Made::Now(counts, note) => {
-                    report.made += 1;
-                    progress.samples += counts.read;
-                    progress.bytes += job.input_bytes;
-                    report.counts.extend(&counts);
-                    let faults = counts.faults.first().iter().map(Event::Fault);
-                    faults.chain([Event::Made(&note)]).try_for_each(&mut *watch)
+                flow
+            }
+            Step::Try(shard) => {
+                let job = &jobs[shard];
+                match run.shard(job, &mut leases, progress, watch)? {
+                    Made::Found => {
+                        walk.tried(shard, Tried::Finished);
+                        run.found(job, &mut report, &mut progress, watch)
+                    }
+                    Made::Now(counts, note) => {
+                        walk.tried(shard, Tried::Made);
+                        report.made += 1;
+                        progress.samples += counts.read;
+                        progress.bytes += job.input_bytes;
+                        report.counts.extend(&counts);
+                        last = Some(folder.shard(job));
+                        let faults = counts.faults.first().iter().map(Event::Fault);
+                        faults.chain([Event::Made(&note)]).try_for_each(&mut *watch)
+                    }
+                    Made::ByOther => {
+                        walk.tried(shard, Tried::Taken);
+                        ControlFlow::Continue(())
+                    }
+                    Made::Interrupted => ControlFlow::Break(()),
                 }
-                Made::ByOther => {
-                    others.push(job);
-                    ControlFlow::Continue(())
-                }
-                Made::Interrupted => ControlFlow::Break(()),
-            };
-            report.is_interrupted |= flow.is_break();
-        }
-        let is_idle = others.len() == open.len();
-        open = others;
-        if is_idle && !report.is_interrupted {
-            report.is_interrupted = wait(output.lease, open.len(), watch).is_break();
-        }
+            }
+        };
+        report.is_interrupted |= flow.is_break();
+    }
+    if walk.is_long() && !report.is_interrupted {
+        folder.mark(jobs.len())?;
     }
     if output.writes_manifest {
-        folder.write_manifest(&jobs)?;
+        write_manifest(&folder, &jobs, &report, last.as_deref(), &mut leases, watch)?;
     }
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
 }
 
-/// Waits a part of a lease's term: others have all that is left.
+/// Writes the manifest, unless another process has: it takes a request for each shard. Who made a shard sees to it that the manifest is
+/// newer; so does everybody that it has all shards that are there.
+fn write_manifest(
+    folder: &Folder,
+    jobs: &[Job],
+    report: &Report,
+    last: Option<&Path>,
+    leases: &mut Leases,
+    watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<()> {
+    let mut pause = STEP;
+    while !folder.has_manifest(report.made + report.found, last)? {
+        if let Some(_lease) = leases.take(MANIFEST).map_err(crate::Error::io(&folder.manifest()))? {
+            return folder.write_manifest(jobs);
+        }
+        if wait(pause, 0, watch).is_break() {
+            break;
+        }
+        pause = (2 * pause).min(STEP * 512);
+    }
+    Ok(())
+}
+
+/// Waits: others have all that is left.
 fn wait(
-    term: Duration,
+    pause: Duration,
     shards: usize,
     watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    const STEP: Duration = Duration::from_millis(100);
-    let (begin, wait) = (Instant::now(), (term / 8).min(Duration::from_secs(5)));
-    while begin.elapsed() < wait {
+    let begin = Instant::now();
+    while begin.elapsed() < pause {
         watch(Event::Waiting(shards))?;
-        std::thread::sleep(STEP.min(wait));
+        std::thread::sleep(STEP.min(pause));
     }
     ControlFlow::Continue(())
 }
@@ -213,6 +260,19 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Counts a shard that is there.
+    fn found(
+        &self,
+        job: &Job,
+        report: &mut Report,
+        progress: &mut Progress,
+        watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        report.found += 1;
+        progress.bytes += job.input_bytes;
+        watch(Event::Found(&self.folder.shard(job)))
+    }
+
     fn shard(
         &self,
         job: &Job,
@@ -220,11 +280,14 @@ impl Run<'_> {
         before: Progress,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Made> {
+        if self.folder.is_finished(job) {
+            return Ok(Made::Found);
+        }
         let path = self.folder.shard(job);
         let lease = leases.take(&job.name).map_err(crate::Error::io(&path))?;
         let Some(mut lease) = lease else { return Ok(Made::ByOther) };
         // It may have appeared before the lease was ours.
-        if self.folder.is_finished(job)? {
+        if self.folder.is_finished(job) {
             return Ok(Made::Found);
         }
         match self.make(job, &mut lease, before, watch) {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use mobileclip::image::augment::Parameters;
 use mobileclip::image::{DecodeOptions, RgbImage};
-use mobileclip_shards::{Dataset, Fault, Reinforcement, ReinforcementSpec, Sample, Tally};
+use mobileclip_shards::{
+    Fault, Limits, Reinforcement, ReinforcementSpec, Sample, SampleStream, Shard, Tally,
+};
 use serde::Serialize;
 
 use crate::augmentations::Augmentations;
@@ -83,7 +85,7 @@ pub fn recorded_augmentations(shard: &Path) -> Result<Option<Augmentations>> {
 /// Looks at `count` samples, spread evenly over the shards.
 ///
 /// # Errors
-/// If a shard cannot be opened (compressed ones cannot), or a teacher fails.
+/// If a shard cannot be opened, or a teacher fails.
 pub fn verify(
     shards: &[PathBuf],
     teachers: &Teachers,
@@ -91,22 +93,84 @@ pub fn verify(
     captions: &Captions,
     count: usize,
 ) -> Result<Verification> {
-    let dataset = Dataset::open(shards, None, &Default::default(), &mut |_| {})?;
     let mut found = Verification::default();
-    dataset.faults().for_each(|fault| found.faults.add(fault));
-    let count = count.min(dataset.len());
-    for i in (0..count).map(|i| i * dataset.len() / count.max(1)) {
-        let Some(sample) = dataset.sample(i) else { continue };
-        let compared = sample.map_err(Failure::Fault);
-        let compared =
-            compared.and_then(|sample| compare(&sample, teachers, augmentations, captions, &mut found));
-        match compared {
-            Ok(()) => found.samples += 1,
-            Err(Failure::Fault(fault)) => found.faults.add(&fault),
-            Err(Failure::Error(error)) => return Err(error),
+    let shards: Vec<Source> =
+        shards.iter().map(|path| Source::open(path, &mut found.faults)).collect::<Result<_>>()?;
+    let total: usize = shards.iter().map(Source::len).sum();
+    let count = count.min(total);
+    let mut wanted = (0..count).map(|i| i * total / count.max(1)).peekable();
+    let mut start = 0;
+    for shard in &shards {
+        let end = start + shard.len();
+        let mut here = Vec::new();
+        while let Some(i) = wanted.next_if(|&i| i < end) {
+            here.push(i - start);
+        }
+        start = end;
+        for sample in shard.samples(here)? {
+            let compared = sample.map_err(Failure::Fault);
+            let compared =
+                compared.and_then(|sample| compare(&sample, teachers, augmentations, captions, &mut found));
+            match compared {
+                Ok(()) => found.samples += 1,
+                Err(Failure::Fault(fault)) => found.faults.add(&fault),
+                Err(Failure::Error(error)) => return Err(error),
+            }
         }
     }
     Ok(found)
+}
+
+/// A shard of which a few samples are wanted.
+enum Source {
+    /// Its samples can be had in any order.
+    Indexed(Box<Shard>),
+    /// It has to be read from the front, and has so many samples.
+    Streamed(PathBuf, usize),
+}
+
+impl Source {
+    fn open(path: &Path, faults: &mut Tally) -> Result<Self> {
+        match Shard::open(path, None, &Limits::default()) {
+            Ok(shard) => {
+                shard.faults().iter().for_each(|fault| faults.add(fault));
+                Ok(Self::Indexed(Box::new(shard)))
+            }
+            Err(mobileclip_shards::Error::NoCache { .. }) => {
+                let mut samples = 0;
+                for sample in SampleStream::open(path, Limits::default())? {
+                    match sample {
+                        Ok(_) => samples += 1,
+                        Err(fault) => faults.add(&fault),
+                    }
+                }
+                Ok(Self::Streamed(path.to_path_buf(), samples))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Indexed(shard) => shard.len(),
+            Self::Streamed(_, samples) => *samples,
+        }
+    }
+
+    /// The samples of these numbers, which ascend.
+    fn samples(&self, numbers: Vec<usize>) -> Result<Box<dyn Iterator<Item = Result<Sample, Fault>> + '_>> {
+        match self {
+            Self::Indexed(shard) => Ok(Box::new(numbers.into_iter().filter_map(|i| shard.sample(i)))),
+            Self::Streamed(path, _) => {
+                let last = numbers.last().map_or(0, |last| last + 1);
+                let whole = SampleStream::open(path, Limits::default())?
+                    .filter(std::result::Result::is_ok)
+                    .take(last);
+                let chosen = move |(i, sample)| numbers.binary_search(&i).is_ok().then_some(sample);
+                Ok(Box::new(whole.enumerate().filter_map(chosen)))
+            }
+        }
+    }
 }
 
 fn compare(
@@ -138,7 +202,7 @@ fn compare(
     Ok(())
 }
 
-fn parameters(sample: &Sample, augmentations: &Augmentations) -> Result<Vec<Parameters>, Fault> {
+pub(crate) fn parameters(sample: &Sample, augmentations: &Augmentations) -> Result<Vec<Parameters>, Fault> {
     let read = augmentations.config().read_paug(sample.require("paug.json")?);
     read.map(|(parameters, _)| parameters).map_err(|error| sample.bad("paug.json", error.to_string()))
 }

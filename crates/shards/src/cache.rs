@@ -10,7 +10,6 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use crate::compression::Opened;
 use crate::error::{Error, Result};
 use crate::index::Index;
 
@@ -66,19 +65,18 @@ impl Cache {
         File::open(entry.file(UNPACKED)).ok()
     }
 
-    /// Unpacks a shard; gives the copy, from its first byte, and what was wrong with the packing, where what came before is kept.
+    /// Keeps the bytes of a shard's tar file; gives the copy, from its first byte, and what was wrong with them, where what came before is kept.
     pub(crate) fn unpack(
         &self,
         entry: &Entry,
         shard: &Path,
-        opened: Opened,
+        mut reader: Box<dyn Read + Send>,
     ) -> Result<(File, Option<io::Error>)> {
         let path = entry.file(UNPACKED);
         let io = |source| Error::Io { path: path.clone(), source };
         fs::create_dir_all(&self.folder).map_err(io)?;
         let mut file =
             tempfile::Builder::new().prefix(".unpacking-").tempfile_in(&self.folder).map_err(io)?;
-        let mut reader = opened.unpacked();
         let mut buffer = vec![0; 1 << 17];
         let mut bytes = 0;
         let fault = loop {

@@ -23,7 +23,7 @@ pub enum Error {
     #[error("{}: expected {expected}, found {found:?}", path.display())]
     Content { path: PathBuf, expected: &'static str, found: String },
 
-    #[error("{}: is compressed; sample by sample it can only be read from a cache folder that it is unpacked to", path.display())]
+    #[error("{}: is packed, or no tar file; sample by sample it can only be read from a cache folder that it is unpacked to", path.display())]
     NoCache { path: PathBuf },
 
     #[error(

@@ -1,8 +1,8 @@
 //! Webdataset shards to samples, and samples to shards.
 //!
-//! A shard is a tar file (plain, gzip or zstd) whose members belong together by name: `0001.jpg`, `0001.txt`, `0001.json` are the
-//! sample `0001`. [`SampleStream`] reads a shard from the front, one sample in memory at a time; [`Shard`] and [`Dataset`] give
-//! sample number `i`, from an index that is made once and kept in a [`Cache`], which also holds compressed shards unpacked.
+//! A shard is a tar file whose members belong together by name: `0001.jpg`, `0001.txt`, `0001.json` are the
+//! sample `0001`; or a file of JSON lines or TFRecord, whose objects become the same members ([`Format`]); each plain, gzip or zstd. [`SampleStream`] reads a shard from the front, one sample in memory at a time; [`Shard`] and [`Dataset`] give
+//! sample number `i`, from an index that is made once and kept in a [`Cache`], which also holds shards unpacked that are packed or no tar files.
 //! [`expand`] turns brace lists, globs and folders into the list of shards.
 //!
 //! A [`Sample`] has bytes and readers for the usual members; [`Reinforcement`] reads what reinforced shards add: recorded
@@ -41,17 +41,25 @@
     )
 )]
 
+mod as_tar;
 mod cache;
 mod compression;
+mod crc32c;
 mod dataset;
 mod error;
+mod example;
+mod fields;
+mod format;
 mod group;
 mod index;
 mod limits;
+mod lines;
 mod matrix;
 mod name;
 mod npy;
 mod paths;
+mod pickled;
+mod records;
 mod reinforced;
 mod rewrite;
 mod sample;
@@ -64,6 +72,7 @@ mod write;
 pub use cache::{Cache, make_room};
 pub use dataset::Dataset;
 pub use error::{Error, Fault, Result, Tally};
+pub use format::{Format, stem};
 pub use limits::Limits;
 pub use matrix::Matrix;
 pub use paths::{expand, numbered};

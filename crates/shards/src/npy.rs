@@ -14,22 +14,27 @@ pub(crate) const NUMBERS: &[u8] = b"fiub";
 /// Reads a `.npy` file's bytes as f32, if its numbers are of one of the kinds; one dimension becomes one row.
 pub(crate) fn read(bytes: &[u8], kinds: &[u8]) -> Result<Matrix, String> {
     let (header, data) = split(bytes)?;
-    let header = Header::parse(header, kinds)?;
-    let (rows, columns) = match header.shape.as_slice() {
-        [columns] => (1, *columns),
-        [rows, columns] => (*rows, *columns),
-        shape => return Err(format!("an array of {} dimensions, where 2 are expected", shape.len())),
+    Header::parse(header, kinds)?.matrix(data)
+}
+
+/// An array of floats, `f4` and so on, of which the parts are known.
+pub(crate) fn array(
+    kind: &str,
+    is_big_endian: bool,
+    is_by_columns: bool,
+    shape: Vec<usize>,
+    data: &[u8],
+) -> Result<Matrix, String> {
+    let (kind, width) = match kind.as_bytes() {
+        [kind, width @ b'1'..=b'8'] if FLOATS.contains(kind) => (*kind, usize::from(width - b'0')),
+        _ => {
+            return Err(format!(
+                "an array of `{}`, where floats are expected",
+                kind.chars().take(20).collect::<String>()
+            ));
+        }
     };
-    let expected = rows.checked_mul(columns).and_then(|n| n.checked_mul(header.width));
-    if expected != Some(data.len()) {
-        return Err(format!("{} bytes of data for a shape of {rows} x {columns}", data.len()));
-    }
-    let values = header.numbers(data).ok_or("an array of numbers of a width that does not exist")?;
-    let values = match header.is_by_columns {
-        false => values,
-        true => (0..rows).flat_map(|row| values.iter().skip(row).step_by(rows.max(1)).copied()).collect(),
-    };
-    Matrix::new(rows, columns, values).ok_or_else(|| "the shape does not fit the data".to_owned())
+    Header { kind, width, is_big_endian, is_by_columns, shape }.matrix(data)
 }
 
 /// The header's text, and what comes after it.
@@ -98,6 +103,24 @@ impl Header {
             dimensions.map(|dimension| dimension.trim_end_matches('L').parse()).collect();
         let shape = shape.map_err(|error| format!("the array's `shape`: {error}"))?;
         Ok(Self { kind, width, is_big_endian, is_by_columns: order.starts_with("True"), shape })
+    }
+
+    fn matrix(&self, data: &[u8]) -> Result<Matrix, String> {
+        let (rows, columns) = match self.shape.as_slice() {
+            [columns] => (1, *columns),
+            [rows, columns] => (*rows, *columns),
+            shape => return Err(format!("an array of {} dimensions, where 2 are expected", shape.len())),
+        };
+        let expected = rows.checked_mul(columns).and_then(|n| n.checked_mul(self.width));
+        if expected != Some(data.len()) {
+            return Err(format!("{} bytes of data for a shape of {rows} x {columns}", data.len()));
+        }
+        let values = self.numbers(data).ok_or("an array of numbers of a width that does not exist")?;
+        let values = match self.is_by_columns {
+            false => values,
+            true => (0..rows).flat_map(|row| values.iter().skip(row).step_by(rows.max(1)).copied()).collect(),
+        };
+        Matrix::new(rows, columns, values).ok_or_else(|| "the shape does not fit the data".to_owned())
     }
 
     /// `None` for widths that the kind does not have.

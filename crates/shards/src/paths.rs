@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::format;
 
 /// Paths that a pattern may stand for.
 const PATHS_MAX: usize = 1 << 20;
 /// Braces within braces.
 const DEPTH_MAX: usize = 32;
-/// Endings of shards, for folders.
+/// Endings of shards of a split.
 const ENDINGS: [&str; 3] = [".tar", ".tar.gz", ".tar.zst"];
 
 /// The shards that the patterns stand for, in their order.
 ///
-/// A pattern is the path of a shard; a folder, which stands for its `.tar`, `.tar.gz` and `.tar.zst` files by name (or for those that
+/// A pattern is the path of a shard; a folder, which stands for its files of [`Format`](crate::Format)s, packed or not, by name (or for those that
 /// `nshards.txt` counts, see [`numbered`]); or has brace lists (`{a,b}`, `{00000..00019}`, `{0..8..2}`, also within each other) or
 /// wildcards (`*`, `?`, `[…]`). `::` joins several.
 ///
@@ -67,12 +68,13 @@ fn add(pattern: &str, path: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(path).map_err(io)? {
         let entry = entry.map_err(io)?.path();
         let name = entry.file_name().unwrap_or_default().to_string_lossy();
-        if ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+        if format::is_shard(&name) {
             found.push(entry);
         }
     }
     if found.is_empty() {
-        let reason = format!("there are no shards ({}) in the folder", ENDINGS.join(", "));
+        let reason =
+            "there are no shards (.tar, .jsonl, .tfrecord; .gz or .zst after it) in the folder".to_owned();
         return Err(Error::Pattern { pattern: pattern.to_owned(), reason });
     }
     found.sort();

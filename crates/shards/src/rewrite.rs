@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dataset::Dataset;
 use crate::error::{Error, Result, Tally};
+use crate::format::{Format, stem};
 use crate::limits::Limits;
 use crate::sample::Sample;
 use crate::stream::SampleStream;
@@ -110,7 +111,11 @@ fn target(folder: &Path, shard: &Path) -> Result<PathBuf> {
         move |source| Error::Io { path, source }
     };
     std::fs::create_dir_all(folder).map_err(io(folder))?;
-    let target = folder.join(shard.file_name().unwrap_or_default());
+    let name = match Format::of(shard) {
+        Format::TfRecord => format!("{}.tar", stem(shard)).into(),
+        _ => shard.file_name().unwrap_or_default().to_os_string(),
+    };
+    let target = folder.join(name);
     let is_same = target.exists()
         && target.canonicalize().map_err(io(&target))? == shard.canonicalize().map_err(io(shard))?;
     match is_same {
@@ -132,7 +137,7 @@ pub struct Repack {
     pub shuffle: Option<u64>,
     /// Uids (sorted) of the samples that are wanted; one that stands there twice is written twice. Keys become `UID-0`, `UID-1`, ….
     pub uids: Option<Vec<u128>>,
-    /// What shards' names end in: `.tar`, `.tar.gz`, `.tar.zst`.
+    /// What shards' names end in: `.tar` or `.jsonl`, perhaps `.gz` or `.zst` after it.
     pub ending: String,
 }
 

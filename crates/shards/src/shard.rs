@@ -6,9 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::as_tar::AsTar;
 use crate::cache::{Cache, Entry};
 use crate::compression::{self, Compression};
 use crate::error::{Error, Fault, Result};
+use crate::format::Format;
 use crate::index::Index;
 use crate::limits::Limits;
 use crate::sample::{Member, Sample};
@@ -31,42 +33,71 @@ struct Copy {
     cache: Cache,
     entry: Entry,
     bytes: u64,
+    limits: Limits,
+}
+
+/// What was wrong while a shard was unpacked.
+#[derive(Default)]
+struct Unpacking {
+    /// With the packing, where what came before is kept.
+    damage: Option<io::Error>,
+    /// With samples, if the shard is no tar file.
+    faults: Vec<Fault>,
+}
+
+/// Unpacks a shard to a tar file in the cache.
+fn unpack(cache: &Cache, entry: &Entry, path: &Path, limits: &Limits) -> Result<(File, Unpacking)> {
+    match Format::of(path) {
+        Format::Tar => {
+            let (file, damage) = cache.unpack(entry, path, compression::open(path)?.unpacked())?;
+            Ok((file, Unpacking { damage, faults: Vec::new() }))
+        }
+        Format::JsonLines | Format::TfRecord => {
+            let (tar, faults) = AsTar::open(path, limits)?;
+            let (file, damage) = cache.unpack(entry, path, Box::new(tar))?;
+            Ok((file, Unpacking { damage, faults: faults.take() }))
+        }
+    }
 }
 
 impl Shard {
-    /// Opens a shard, and makes its index if the cache does not have it; a compressed one is unpacked to the cache.
+    /// Opens a shard, and makes its index if the cache does not have it; one that is packed or no tar file is unpacked to a tar file in
+    /// the cache.
     ///
     /// What is wrong inside is told by [`Shard::faults`]; the samples that are whole can be had.
     ///
     /// # Errors
-    /// If it cannot be opened, or is compressed and there is no cache, or not enough room in it.
+    /// If it cannot be opened, or must be unpacked and there is no cache, or not enough room in it.
     pub fn open(path: &Path, cache: Option<&Cache>, limits: &Limits) -> Result<Self> {
         let opened = compression::open(path)?;
+        let is_plain = opened.compression == Compression::None && Format::of(path) == Format::Tar;
         let entry = cache.map(|cache| cache.entry(path)).transpose()?;
         let stored = cache.zip(entry);
-        let (file, bytes, copy, unpacking) = match (opened.compression, &stored) {
-            (Compression::None, _) => (opened.file, opened.bytes, None, None),
-            (_, None) => return Err(Error::NoCache { path: path.to_path_buf() }),
-            (_, Some((cache, entry))) => {
-                let (file, fault) = match cache.find_unpacked(entry) {
-                    Some(file) => (file, None),
-                    None => cache.unpack(entry, path, opened)?,
+        let (file, bytes, copy, unpacking) = match (is_plain, &stored) {
+            (true, _) => (opened.file, opened.bytes, None, Unpacking::default()),
+            (false, None) => return Err(Error::NoCache { path: path.to_path_buf() }),
+            (false, Some((cache, entry))) => {
+                let (file, unpacking) = match cache.find_unpacked(entry) {
+                    Some(file) => (file, Unpacking::default()),
+                    None => unpack(cache, entry, path, limits)?,
                 };
                 // What is used now gives way last; a time that cannot be set is no reason to stop.
                 let _ = file.set_modified(SystemTime::now());
                 let bytes =
                     file.metadata().map_err(|source| Error::Io { path: path.to_path_buf(), source })?.len();
-                let copy = Copy { cache: (*cache).clone(), entry: entry.clone(), bytes };
-                (BufReader::new(file), bytes, Some(copy), fault)
+                let copy =
+                    Copy { cache: (*cache).clone(), entry: entry.clone(), bytes, limits: limits.clone() };
+                (BufReader::new(file), bytes, Some(copy), unpacking)
             }
         };
         let name: Arc<Path> = path.into();
         let known = stored.as_ref().and_then(|(cache, entry)| cache.find_index(entry, bytes));
         let index = known.unwrap_or_else(|| {
             let mut index = Index::scan(Arc::clone(&name), TarFile::new(file, bytes), limits);
-            if let Some(error) = unpacking {
+            if let Some(error) = unpacking.damage {
                 index.set_damage(path, bytes, &error);
             }
+            index.faults.extend(unpacking.faults);
             if let Some((cache, entry)) = &stored {
                 cache.store_index(entry, &index);
             }
@@ -150,11 +181,8 @@ impl Shard {
     }
 
     fn unpack_again(&self, copy: &Copy) -> Result<File, String> {
-        let unpack = || {
-            let opened = compression::open(&self.path)?;
-            copy.cache.unpack(&copy.entry, &self.path, opened)
-        };
-        let (file, _) = unpack().map_err(|error| error.to_string())?;
+        let unpacked = unpack(&copy.cache, &copy.entry, &self.path, &copy.limits);
+        let (file, _) = unpacked.map_err(|error| error.to_string())?;
         match file.metadata() {
             Ok(metadata) if metadata.len() == copy.bytes => Ok(file),
             Ok(_) => Err("the shard has changed since it was opened".to_owned()),

@@ -10,10 +10,14 @@ use tar::{EntryType, Header};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+use crate::fields;
+use crate::format::Format;
 use crate::name;
 use crate::sample::{Member, Sample};
 
 const BLOCK: usize = 512;
+/// What a tar file ends in.
+pub(crate) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 const BUFFER: usize = 1 << 18;
 /// Bytes that are packed into one zstd frame.
 const FRAME: usize = 4 << 20;
@@ -22,10 +26,10 @@ const OWNER: &str = "bigdata";
 /// What a shard is called before it is whole, between a dot and the shard's name, and random letters.
 const PARTIAL: &str = ".partial-";
 
-/// Writes a tar file of samples, which appears under its name when it is whole.
+/// Writes a shard, which appears under its name when it is whole.
 ///
-/// Its bytes depend on the samples alone: members stand in the order of their suffixes, with mode 0444, time 0 and one owner, as in the
-/// published sets. What the name ends in says how it is packed: `.tar`, `.tar.gz`, `.tar.zst`.
+/// What the name ends in says what it is: `.tar` or `.jsonl`, `.gz` or `.zst` after it where it is packed. Its bytes depend on the samples alone: in
+/// a tar file members stand in the order of their suffixes, with mode 0444, time 0 and one owner, as in the published sets.
 ///
 /// ```
 /// use mobileclip_shards::{Limits, Member, Sample, SampleStream, ShardWriter};
@@ -44,9 +48,55 @@ const PARTIAL: &str = ".partial-";
 pub struct ShardWriter {
     target: PathBuf,
     packer: Packer,
+    format: Format,
+    order: MemberOrder,
+    samples: usize,
+}
+
+/// In which order members are written, so that a reader finds the samples again.
+#[derive(Default)]
+pub(crate) struct MemberOrder {
     /// Key and suffixes of the sample before.
     previous: Option<(String, Vec<String>)>,
-    samples: usize,
+}
+
+impl MemberOrder {
+    /// The members of the next sample in their order: by suffix.
+    ///
+    /// # Errors
+    /// The member, and why a reader would take it for another sample's.
+    pub(crate) fn of<'s>(&mut self, sample: &'s Sample) -> Result<Vec<&'s Member>, (String, &'static str)> {
+        let key = sample.key();
+        let mut members: Vec<&Member> = sample.members().iter().collect();
+        members.sort_by(|a, b| a.suffix.cmp(&b.suffix));
+        if let Some([first, _]) = members.array_windows().find(|[a, b]| a.suffix == b.suffix) {
+            return Err((first.suffix.clone(), "stands twice"));
+        }
+        for member in &members {
+            let name = format!("{key}.{}", member.suffix);
+            if name::split(&name) != Some((key, member.suffix.clone())) {
+                return Err((member.suffix.clone(), "would not be read as this member of this sample"));
+            }
+        }
+        // A reader tells a second sample of one key by a suffix that it knows already.
+        if let Some((_, suffixes)) = self.previous.as_ref().filter(|(previous, _)| previous == key) {
+            match members.iter().position(|member| suffixes.contains(&member.suffix)) {
+                Some(known) => {
+                    let known = members.remove(known);
+                    members.insert(0, known);
+                }
+                None if members.is_empty() => {}
+                None => {
+                    return Err((
+                        "*".to_owned(),
+                        "would be taken for more of the sample before, of the same key",
+                    ));
+                }
+            }
+        }
+        self.previous = Some((key.to_owned(), members.iter().map(|member| member.suffix.clone()).collect()));
+        Ok(members)
+    }
 }
 
 impl ShardWriter {
@@ -65,17 +115,20 @@ impl ShardWriter {
                 .make_in(folder_of(path), |path| File::options().write(true).create_new(true).open(path));
             file.map(|file| BufWriter::with_capacity(BUFFER, file))
         };
-        let packer = if name.ends_with(".tar") {
-            Packer::Plain(begin().map_err(io)?)
-        } else if name.ends_with(".tar.gz") {
-            Packer::Gzip(GzEncoder::new(begin().map_err(io)?, flate2::Compression::default()))
-        } else if name.ends_with(".tar.zst") {
-            Packer::Zstd { out: begin().map_err(io)?, frame: Vec::new() }
-        } else {
-            let expected = "a shard's name to write, which ends in .tar, .tar.gz or .tar.zst";
-            return Err(Error::Content { path: path.to_path_buf(), expected, found: name });
+        let format = Format::named(path).filter(|format| *format != Format::TfRecord);
+        let packer = match (format, name.rsplit('.').next()) {
+            (Some(_), Some("tar" | "jsonl" | "json")) => Packer::Plain(begin().map_err(io)?),
+            (Some(_), Some("gz")) => {
+                Packer::Gzip(GzEncoder::new(begin().map_err(io)?, flate2::Compression::default()))
+            }
+            (Some(_), Some("zst" | "zstd")) => Packer::Zstd { out: begin().map_err(io)?, frame: Vec::new() },
+            _ => {
+                let expected = "a shard's name to write, which ends in .tar or .jsonl, perhaps with .gz or .zst after it";
+                return Err(Error::Content { path: path.to_path_buf(), expected, found: name });
+            }
         };
-        Ok(Self { target: path.to_path_buf(), packer, previous: None, samples: 0 })
+        let format = format.unwrap_or(Format::Tar);
+        Ok(Self { target: path.to_path_buf(), packer, format, order: MemberOrder::default(), samples: 0 })
     }
 
     /// Adds a sample.
@@ -84,40 +137,20 @@ impl ShardWriter {
     /// [`Error::Unwritable`] if a reader would take its members for those of another sample; [`Error::Io`].
     pub fn write(&mut self, sample: &Sample) -> Result<()> {
         let key = sample.key();
-        let mut members: Vec<&Member> = sample.members().iter().collect();
-        members.sort_by(|a, b| a.suffix.cmp(&b.suffix));
-        let unwritable = |suffix: &str, reason| {
-            let (path, member) = (self.target.clone(), format!("{key}.{suffix}"));
-            Err(Error::Unwritable { path, member, reason })
-        };
-        if let Some([first, _]) = members.array_windows().find(|[a, b]| a.suffix == b.suffix) {
-            return unwritable(&first.suffix, "stands twice");
-        }
-        for member in &members {
-            let name = format!("{key}.{}", member.suffix);
-            if name::split(&name) != Some((key, member.suffix.clone())) {
-                return unwritable(&member.suffix, "would not be read as this member of this sample");
+        let io = |source| Error::Io { path: self.target.clone(), source };
+        if self.format == Format::JsonLines {
+            let line =
+                fields::object(sample).and_then(|object| Ok(serde_json::to_vec(&object)?)).map_err(io)?;
+            self.packer.write_all(&line).and_then(|()| self.packer.write_all(b"\n")).map_err(io)?;
+        } else {
+            let members = self.order.of(sample).map_err(|(suffix, reason)| {
+                let (path, member) = (self.target.clone(), format!("{key}.{suffix}"));
+                Error::Unwritable { path, member, reason }
+            })?;
+            for member in members {
+                append(&mut self.packer, &format!("{key}.{}", member.suffix), &member.bytes).map_err(io)?;
             }
         }
-        // A reader tells a second sample of one key by a suffix that it knows already.
-        if let Some((_, suffixes)) = self.previous.as_ref().filter(|(previous, _)| previous == key) {
-            match members.iter().position(|member| suffixes.contains(&member.suffix)) {
-                Some(known) => {
-                    let known = members.remove(known);
-                    members.insert(0, known);
-                }
-                None if members.is_empty() => {}
-                None => {
-                    return unwritable("*", "would be taken for more of the sample before, of the same key");
-                }
-            }
-        }
-        for member in &members {
-            let name = format!("{key}.{}", member.suffix);
-            append(&mut self.packer, &name, &member.bytes)
-                .map_err(|source| Error::Io { path: self.target.clone(), source })?;
-        }
-        self.previous = Some((key.to_owned(), members.iter().map(|member| member.suffix.clone()).collect()));
         self.samples += 1;
         Ok(())
     }
@@ -132,9 +165,11 @@ impl ShardWriter {
     /// # Errors
     /// [`Error::Io`].
     pub fn finish(self) -> Result<FinishedShard> {
-        let Self { target, mut packer, .. } = self;
+        let Self { target, mut packer, format, .. } = self;
         let finish = || {
-            packer.write_all(&[0; 2 * BLOCK])?;
+            if format == Format::Tar {
+                packer.write_all(&END)?;
+            }
             let file = packer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.as_file().sync_all()?;
             let bytes = file.as_file().metadata()?.len();
@@ -207,7 +242,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// A regular member.
-fn append(out: &mut impl Write, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn append(out: &mut impl Write, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut header = header(EntryType::Regular, bytes.len());
     if !set_name(&mut header, name.as_bytes()) {
         // POSIX's extended header. Its own name and the short one behind it are for readers that do not know it.
@@ -439,7 +474,7 @@ mod tests {
         drop(writer);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let error = ShardWriter::create(&folder.path().join("0.zip")).err().unwrap().to_string();
-        assert!(error.contains("ends in .tar, .tar.gz or .tar.zst, found \"0.zip\""), "{error}");
+        assert!(error.contains("perhaps with .gz or .zst after it, found \"0.zip\""), "{error}");
         assert!(ShardWriter::create(&folder.path().join("none/0.tar")).is_err());
     }
 

@@ -78,6 +78,11 @@ pub struct ReinforceEmbeddings {
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
 
+    /// Which sets of synthetic captions (the names in KEY.syn.json) are embedded: a regular expression for the name from its
+    /// beginning. The others stay without embeddings [default: all]
+    #[arg(long, value_name = "REGEX")]
+    pub synthetic: Option<mobileclip_reinforce::Regex>,
+
     /// How embeddings are stored
     #[arg(long, value_enum, value_name = "TYPE", default_value = "f32")]
     pub dtype: StoredType,
@@ -177,7 +182,7 @@ Examples:
 The augmentations' configuration and the resize's pass order come from config.json beside the shards; where there is none, they
 are the published ones. The exit status is 1 if a sample could not be compared or a cosine is below --least.")]
 pub struct ReinforceVerify {
-    /// Reinforced shards (.tar): paths, folders, brace lists, wildcards; may be repeated
+    /// Reinforced shards: paths, folders, brace lists, wildcards; may be repeated
     #[arg(long, required = true, value_name = "SHARDS", value_hint = ValueHint::AnyPath)]
     pub input: Vec<String>,
 
@@ -216,16 +221,28 @@ pub struct Shards {
     #[arg(long, value_enum, value_name = "HOW", default_value = "input")]
     pub names: Names,
 
+    /// What the shards are
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "tar")]
+    pub format: Format,
+
     /// How the shards are packed
     #[arg(long, value_enum, value_name = "HOW", default_value = "none")]
     pub compress: Compress,
+
+    /// Writes a page of the first samples to look at: picture, augmentations as the teachers saw them, captions, cosines
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub preview: Option<PathBuf>,
+
+    /// Samples of the preview
+    #[arg(long, value_name = "N", default_value = "20", value_parser = count)]
+    pub preview_count: usize,
 
     /// Samples that a thread takes at a time
     #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
     pub batch: usize,
 
     /// Several processes may share a list and a folder: seconds without a sign of life after which one of another machine is
-    /// taken for dead, and its shard made by another. (One of the same machine is replaced at once.)
+    /// taken for dead, and its shard made by another. (One of the same machine is replaced without that.)
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub lease: u32,
 
@@ -254,10 +271,18 @@ pub enum Names {
 pub enum Compress {
     /// Training reads such shards as they are; embeddings hardly become smaller
     None,
-    /// .tar.gz
+    /// By gzip: .tar.gz, .jsonl.gz
     Gz,
-    /// .tar.zst
+    /// By zstd: .tar.zst, .jsonl.zst
     Zst,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Webdataset's tar files
+    Tar,
+    /// JSON lines with the published generator's fields; embeddings in f32, whatever --dtype says
+    Jsonl,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

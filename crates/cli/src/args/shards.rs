@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::data::Compress;
+use super::data::{Compress, Format};
 use super::shared::count;
 
 #[derive(Args, Debug)]
@@ -26,6 +26,12 @@ pub enum ShardsCommand {
         /// How many
         #[arg(long, short = 'n', value_name = "N", default_value = "5", value_parser = count)]
         samples: usize,
+        /// Writes a page of them to look at: picture, recorded augmentations, captions, teachers' cosines
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        preview: Option<PathBuf>,
+        /// The width of each teacher's embedding, for the page's cosines, where no config.json beside the shards says it
+        #[arg(long, value_name = "N,N…", value_delimiter = ',', requires = "preview")]
+        teacher_widths: Vec<usize>,
     },
     /// Joins shards of pictures with reinforcements of the same keys
     Join(ShardsJoin),
@@ -101,6 +107,10 @@ pub struct ShardsRepack {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub uids: Option<PathBuf>,
 
+    /// What the shards are
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "tar")]
+    pub format: Format,
+
     /// How the shards are packed
     #[arg(long, value_enum, value_name = "HOW", default_value = "none")]
     pub compress: Compress,
@@ -113,10 +123,10 @@ pub struct ShardsRepack {
     pub json: bool,
 }
 
-/// Where compressed shards are unpacked to, whose samples are read in any order.
+/// Where shards are unpacked to whose samples are read in any order.
 #[derive(Args, Debug)]
 pub struct Unpacking {
-    /// A folder for unpacked shards and their indices; compressed shards need it
+    /// A folder for unpacked shards and their indices; packed shards and those that are no tar files need it
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
 

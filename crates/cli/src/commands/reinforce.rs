@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use mobileclip_reinforce::{
-    Augmentations, Captioning, Effort, Embeddings, Event, Filtering, Naming, Output, Packing, Progress,
-    Report, Stage, Teachers, recorded_augmentations, run as run_stage,
+    Augmentations, Captioning, Captions, Effort, Embeddings, Event, Filtering, Naming, Output, Packing,
+    Progress, Report, Stage, Teachers, contact_sheet, recorded_augmentations, run as run_stage, write_sheet,
 };
-use mobileclip_shards::{ArrayType, Limits, SampleStream, expand, parse_uid};
+use mobileclip_shards::{ArrayType, Format, Limits, SampleStream, expand, parse_uid};
 
 use super::caption;
 use crate::args::{
@@ -30,7 +30,7 @@ pub fn run(global: &Global, args: &Reinforce) -> anyhow::Result<Outcome> {
 }
 
 fn embeddings(global: &Global, args: &ReinforceEmbeddings) -> anyhow::Result<Outcome> {
-    let inputs = expand(&args.shards.input)?;
+    let inputs = inputs(&args.shards)?;
     let teachers = teachers(global, &args.teaching)?;
     let (json, path) = match &args.augment {
         Some(path) => (Augmentations::read(path)?, path.as_path()),
@@ -41,6 +41,7 @@ fn embeddings(global: &Global, args: &ReinforceEmbeddings) -> anyhow::Result<Out
         teachers,
         augmentations,
         captions: args.teaching.reading.captions.clone(),
+        synthetic: args.synthetic.clone(),
         dtype: args.dtype.into(),
         on_bad: args.shards.on_bad.into(),
     };
@@ -48,21 +49,21 @@ fn embeddings(global: &Global, args: &ReinforceEmbeddings) -> anyhow::Result<Out
     note(global.quiet, format!("widths of the teachers' embeddings: {:?}", stage.teachers.widths()));
     let unit = (args.augmentations as usize, "augmented picture");
     let report = through(global, &args.shards, &stage, &inputs, unit)?;
-    tell(global, &args.shards, &report, unit)
+    tell(global, &args.shards, &stage.captions, &report, unit)
 }
 
 fn captions(global: &Global, args: &ReinforceCaptions) -> anyhow::Result<Outcome> {
-    let inputs = expand(&args.shards.input)?;
+    let inputs = inputs(&args.shards)?;
     let model = session::load_teacher(global, &args.captioner, args.computing.precision)?;
     let options = caption::options(&args.writing);
     let unit = (options.samples, "caption");
     let stage = Captioning::new(&model, &args.set, options, args.shards.on_bad.into())?;
     let report = through(global, &args.shards, &stage, &inputs, unit)?;
-    tell(global, &args.shards, &report, unit)
+    tell(global, &args.shards, &Captions::Text, &report, unit)
 }
 
 fn filter(global: &Global, args: &ReinforceFilter) -> anyhow::Result<Outcome> {
-    let inputs = expand(&args.shards.input)?;
+    let inputs = inputs(&args.shards)?;
     if let Some(uids) = &args.uids {
         session::check_folder(uids)?;
     }
@@ -91,7 +92,7 @@ fn filter(global: &Global, args: &ReinforceFilter) -> anyhow::Result<Outcome> {
     if let (Some(path), false) = (&args.uids, report.is_interrupted) {
         write_uids(path, &expand(&[args.shards.output.to_string_lossy()])?)?;
     }
-    tell(global, &args.shards, &report, unit)
+    tell(global, &args.shards, &stage.captions, &report, unit)
 }
 
 /// The uids of all samples of shards, to a file.
@@ -153,6 +154,14 @@ fn teachers(global: &Global, args: &Teaching) -> anyhow::Result<Teachers> {
     Ok(Teachers::new(models.collect::<anyhow::Result<_>>()?)?)
 }
 
+/// The shards; also looks whether a preview can be written, before hours of work.
+fn inputs(args: &Shards) -> anyhow::Result<Vec<PathBuf>> {
+    if let Some(preview) = &args.preview {
+        session::check_folder(preview)?;
+    }
+    Ok(expand(&args.input)?)
+}
+
 fn effort(global: &Global, args: &Shards) -> Effort {
     let threads = match global.threads {
         Some(threads) => usize::from(threads),
@@ -178,6 +187,7 @@ fn through(
 ) -> anyhow::Result<Report> {
     let output = Output {
         naming: args.names.into(),
+        format: args.format.into(),
         packing: args.compress.into(),
         lease: Duration::from_secs(args.lease.into()),
         ..Output::new(&args.output, effort(global, args))
@@ -201,6 +211,7 @@ fn through(
                 bar.set_message(format!("  {samples} samples, {rate:.1}/s; {many:.0} {unit}s/s"));
             }
             Event::Fault(fault) => bar.suspend(|| note(global.quiet, fault)),
+            Event::Waiting(0) => bar.set_message("  waiting: another process writes the manifest"),
             Event::Waiting(shards) => {
                 bar.set_message(format!("  waiting: other processes work on {}", counted(shards, "shard")));
             }
@@ -219,9 +230,14 @@ fn through(
 fn tell(
     global: &Global,
     args: &Shards,
+    captions: &Captions,
     report: &Report,
     (of_sample, unit): (usize, &str),
 ) -> anyhow::Result<Outcome> {
+    if let Some(path) = args.preview.as_ref().filter(|_| report.made + report.found > 0) {
+        let shards = expand(&[args.output.to_string_lossy()])?;
+        write_sheet(path, &contact_sheet(&shards, args.preview_count, captions, &[])?)?;
+    }
     if args.json {
         let mut results = Results::lock();
         results.json(&report.json())?;
@@ -274,6 +290,15 @@ impl From<Compress> for Packing {
             Compress::None => Self::None,
             Compress::Gz => Self::Gzip,
             Compress::Zst => Self::Zstd,
+        }
+    }
+}
+
+impl From<crate::args::Format> for Format {
+    fn from(format: crate::args::Format) -> Self {
+        match format {
+            crate::args::Format::Tar => Self::Tar,
+            crate::args::Format::Jsonl => Self::JsonLines,
         }
     }
 }

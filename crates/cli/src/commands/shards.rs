@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use mobileclip::DecodeOptions;
+use mobileclip_reinforce::{Captions, contact_sheet, write_sheet};
 use mobileclip_shards::{
     Cache, Dataset, Keys, Limits, Repack, Rewritten, Sample, SampleStream, Tally, expand, join, read_uids,
     repack,
@@ -24,7 +25,15 @@ pub fn run(global: &Global, args: &ShardsTool) -> anyhow::Result<Outcome> {
     match &args.command {
         ShardsCommand::Stat(args) => stat(args, false),
         ShardsCommand::Verify(args) => stat(args, true),
-        ShardsCommand::Head { shards, samples } => head(shards, *samples),
+        ShardsCommand::Head { shards, samples, preview, teacher_widths } => {
+            head(shards, *samples)?;
+            if let Some(path) = preview {
+                let page =
+                    contact_sheet(&expand(&shards.shards)?, *samples, &Captions::Text, teacher_widths)?;
+                write_sheet(path, &page)?;
+            }
+            Ok(Outcome::Done)
+        }
         ShardsCommand::Join(args) => join_halves(global, args),
         ShardsCommand::Repack(args) => repack_all(global, args),
     }
@@ -89,7 +98,7 @@ fn stat(args: &ShardsStat, decodes: bool) -> anyhow::Result<Outcome> {
     Ok(if faults.total() == 0 { Outcome::Done } else { Outcome::SomeFailed })
 }
 
-fn head(args: &ShardsStat, count: usize) -> anyhow::Result<Outcome> {
+fn head(args: &ShardsStat, count: usize) -> anyhow::Result<()> {
     let mut results = Results::lock();
     let mut left = count;
     for shard in expand(&args.shards)? {
@@ -114,8 +123,7 @@ fn head(args: &ShardsStat, count: usize) -> anyhow::Result<Outcome> {
             }
         }
     }
-    results.flush()?;
-    Ok(Outcome::Done)
+    results.flush()
 }
 
 fn line(sample: &Sample) -> impl Serialize {
@@ -155,16 +163,16 @@ fn repack_all(global: &Global, args: &ShardsRepack) -> anyhow::Result<Outcome> {
         let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
         read_uids(&bytes).map_err(|reason| anyhow!("{}: {reason}", path.display()))
     });
-    let ending = match args.compress {
-        Compress::None => ".tar",
-        Compress::Gz => ".tar.gz",
-        Compress::Zst => ".tar.zst",
+    let packing = match args.compress {
+        Compress::None => "",
+        Compress::Gz => ".gz",
+        Compress::Zst => ".zst",
     };
     let how = Repack {
         samples: args.samples,
         shuffle: args.shuffle,
         uids: uids.transpose()?,
-        ending: ending.to_owned(),
+        ending: mobileclip_shards::Format::from(args.format).ending().to_owned() + packing,
     };
     let dataset = dataset(&expand(&args.shards)?, &args.unpacking)?;
     let done = watched(global, dataset.len(), |watch| Ok(repack(&dataset, &how, &args.output, watch)?))?;

@@ -177,6 +177,34 @@ fn mistakes_are_named() {
     assert!(!place.path("out").exists());
 }
 
+#[test]
+fn a_page_is_written_and_other_forms_are_read_again() {
+    let place = Place::new();
+    let more = [
+        "--format",
+        "jsonl",
+        "--compress",
+        "gz",
+        "--preview",
+        "page.html",
+        "--preview-count",
+        "2",
+        "--quiet",
+    ];
+    run(&place, &embeddings(&place, &shard(), "out", &more)).ends(0);
+    let page = std::fs::read_to_string(place.path("page.html")).unwrap();
+    assert_eq!((page.matches("<section>").count(), page.matches("<img ").count()), (2, 2 * 3));
+    let teacher = format!("{}={TINY}", place.model.display());
+    let verify = ["reinforce", "verify", "--input", "out", "--teacher", &teacher, "--json"];
+    assert_eq!(place.run_plain(&verify).ends(0).lines()[0]["samples"], serde_json::json!(5));
+    let head = ["shards", "head", "out", "-n", "1", "--preview", "head.html"];
+    place.run_plain(&head).ends(0);
+    assert!(std::fs::read_to_string(place.path("head.html")).unwrap().matches("<img ").count() == 3);
+    run(&place, &embeddings(&place, &shard(), "other", &["--preview", "none/page.html"])).fails(&["none"]);
+    assert!(!place.path("other").exists());
+    run(&place, &embeddings(&place, &shard(), "other", &["--synthetic", "("])).ends(2).says(&["--synthetic"]);
+}
+
 /// A disk that takes no more: the shell's limit of a file's size stands for it.
 #[cfg(unix)]
 #[test]

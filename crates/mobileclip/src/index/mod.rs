@@ -71,9 +71,9 @@ pub(crate) use disk::{Disk, RealDisk};
 pub use error::{Error, Result};
 pub use note::ModelNote;
 pub use search::{Hit, Searcher};
-pub use sheet::contact_sheet;
+pub use sheet::{contact_sheet, escape};
 pub use store::Index;
-pub use thumbnail::thumbnail;
+pub use thumbnail::{small_jpeg, thumbnail};
 pub use update::{Progress, Report, UpdateOptions};
 pub use walk::{Found, PHOTO_EXTENSIONS, Stamp, Walk, find_photos};
 

@@ -86,7 +86,7 @@ pub fn contact_sheet(
 }
 
 /// Text as HTML, in an element or in a quoted attribute.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

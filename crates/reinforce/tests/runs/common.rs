@@ -94,7 +94,7 @@ impl Place {
         let augmentations =
             Augmentations::new(published, "published".as_ref(), 3, 7, Default::default()).unwrap();
         let (captions, dtype, on_bad) = (Captions::Text, ArrayType::F32, OnBad::Keep);
-        let stage = Embeddings { teachers, augmentations, captions, dtype, on_bad };
+        let stage = Embeddings { teachers, augmentations, captions, synthetic: None, dtype, on_bad };
         stage.rehearse().unwrap();
         stage
     }

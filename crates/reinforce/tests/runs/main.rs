@@ -3,5 +3,6 @@
 mod common;
 mod damage;
 mod embeddings;
+mod preview;
 mod reruns;
 mod workers;

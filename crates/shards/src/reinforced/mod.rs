@@ -1,7 +1,7 @@
 //! What reinforced shards add to a sample: recorded augmentations, synthetic captions, and the teachers' embeddings of both
 //! (multi-modal reinforcement, arXiv:2311.17049, section 3.1).
 
-mod arrays;
+pub(crate) mod arrays;
 mod augmentation;
 mod write;
 
@@ -43,7 +43,7 @@ pub struct Reinforcement {
     pub image_embeddings: Matrix,
     /// The teachers' embeddings of the ground-truth captions.
     pub text_embeddings: Matrix,
-    /// Synthetic captions, by the name of their set.
+    /// Synthetic captions, by the name of their set; sets that no teacher has embedded are left out.
     pub synthetic: Vec<CaptionSet>,
 }
 
@@ -89,30 +89,35 @@ impl Reinforcement {
             });
         }
         let (member, mut arrays) = arrays::read(sample, &spec.limits)?;
-        let mut take = |name: &str| {
+        let take = |arrays: &mut arrays::Arrays, name: &str| {
             let name = format!("{name}{}", spec.tag);
             let matrix = arrays.remove(&name).ok_or_else(|| bad(member, format!("has no array `{name}`")))?;
             check(&matrix, &spec.teacher_dims)
                 .map_err(|reason| bad(member, format!("`{name}`: {reason}")))?;
             Ok::<_, Fault>(matrix)
         };
-        let image_embeddings = take("image_emb")?;
+        let image_embeddings = take(&mut arrays, "image_emb")?;
         if image_embeddings.rows() != augmentations.len() {
             let (rows, count) = (image_embeddings.rows(), augmentations.len());
             return Err(bad(member, format!("`image_emb`: {rows} rows for {count} augmentations")));
         }
-        let mut text_embeddings = take("text_emb")?;
+        let mut text_embeddings = take(&mut arrays, "text_emb")?;
         if text_embeddings.rows() < texts {
             let rows = text_embeddings.rows();
             return Err(bad(member, format!("`text_emb`: {rows} rows for {texts} captions")));
         }
         let rest = text_embeddings.split_off(texts);
         let synthetic = match (rest.rows(), sets.len()) {
-            (0, _) => sets
-                .into_iter()
-                .map(|(name, captions)| Ok((take(&format!("{name}_emb"))?, name, captions)))
-                .map(|set| set.map(|(embeddings, name, captions)| CaptionSet { name, captions, embeddings }))
-                .collect::<Result<Vec<_>, Fault>>()?,
+            (0, _) => {
+                let mut embedded = Vec::new();
+                for (name, captions) in sets {
+                    if arrays.contains_key(&format!("{name}_emb{}", spec.tag)) {
+                        let embeddings = take(&mut arrays, &format!("{name}_emb"))?;
+                        embedded.push(CaptionSet { name, captions, embeddings });
+                    }
+                }
+                embedded
+            }
             (_, 1) => {
                 let whole = |(name, captions)| CaptionSet { name, captions, embeddings: rest.clone() };
                 sets.into_iter().map(whole).collect()

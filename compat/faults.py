@@ -37,6 +37,8 @@ def main() -> int:
         binary = shutil.copy(os.environ.get("MOBILECLIP_BINARY", str(ROOT / "target/release/mobileclip")), work / "mobileclip")
         teacher = [Path(shutil.copy(part, work)) for part in args.teacher.split("=")]
         shard = Path(shutil.copy(args.shard, work))
+        for file in [*teacher, shard]:
+            file.chmod(0o444)
 
         def run(out: Path, as_nobody: bool, source: Path = shard):
             command = [binary, "reinforce", "embeddings", "--input", str(source), "--output", str(out), "-k", "2", "--quiet",
@@ -74,7 +76,10 @@ def main() -> int:
         mended("a folder that may no longer be written", out, True)
 
         shard.chmod(0o000)
-        fails("a shard that may not be read", run(work / "unread", True), [shard.name, "Permission denied"], work / "unread")
+        unread = work / "unread"
+        unread.mkdir()
+        os.chown(unread, NOBODY, NOBODY)
+        fails("a shard that may not be read", run(unread, True), [shard.name, "Permission denied"], unread)
         shard.chmod(0o444)
 
         fails("a shard that is not there", run(work / "none", False, work / "no" / "0.tar"), ["0.tar"], work / "none")

@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy
@@ -89,6 +90,8 @@ def lines(work: Path) -> list[str]:
 
 
 def main() -> int:
+    # The name that both NumPy 1 and 2 know.
+    warnings.filterwarnings("ignore", message="numpy.core.numeric is deprecated", category=DeprecationWarning)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--make", type=Path)
     args = parser.parse_args()

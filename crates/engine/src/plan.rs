@@ -267,7 +267,9 @@ fn split(
         (Layer::Gemm(gemm), _) => {
             let chain = chains.iter().find(|chain| chain.nodes.contains(&id));
             let tiles = chain.map_or_else(|| vec![0, map.pixels()], |chain| chain.tiles.clone());
-            split_gemm(gemm, tiles, tasks(PRODUCTS_PER_THREAD))
+            // The panels of a single pixel are read side by side: the more each thread has, the better.
+            let wanted = if map.pixels() == 1 { threads } else { tasks(PRODUCTS_PER_THREAD) };
+            split_gemm(gemm, tiles, wanted)
         }
         (Layer::Depthwise(_), _) => {
             let blocks = bounds(map.blocks, 1, wanted);

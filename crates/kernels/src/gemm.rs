@@ -13,6 +13,7 @@ pub(crate) mod gradient;
 mod operand;
 mod pack;
 mod pack_narrow;
+mod pixel;
 pub(crate) mod rows;
 pub(crate) mod tile;
 mod winograd;
@@ -26,6 +27,7 @@ use bytes::WeightScales;
 pub use file_order::FileOrder;
 use pack::Source;
 use pack_narrow::narrow_len;
+use pixel::Streams;
 use std::ops::Range;
 use tile::{Bytes, Pairs, Product, Single};
 
@@ -231,33 +233,62 @@ impl PackedGemm {
             return;
         }
         let k_blocks = self.k.div_ceil(LANES);
-        for panel in &self.panels[panels] {
-            let job = tile::PanelJob {
-                isa: self.isa,
-                k_blocks,
-                weights: &self.weights[panel.offset..],
-                bias: &self.bias[panel.block * LANES..],
-                activation,
-                residual,
-                block: panel.block - first_block,
-            };
-            match panel.form {
-                Form::Plain => tile::plain::<Single>(&job, panel.width, input, out.reborrow()),
-                Form::Winograd => winograd::panel(&job, panel.width, input, operand, out.reborrow()),
-                Form::Bf16 => {
-                    let pairs = Map::tokens(k_blocks.div_ceil(Pairs::NUMBERS) * LANES, input.pixels());
-                    tile::plain::<Pairs>(&job, panel.width, MapRef::new(pairs, operand), out.reborrow());
-                }
-                Form::Bytes => {
-                    let (scales, of_weights) = self.scales.split_at(self.bias.len());
-                    let at = panel.block * LANES;
-                    let scales = WeightScales { scales: &scales[at..], sums: &of_weights[at..] };
-                    bytes::panel(&job, panel.width, scales, operand, out.reborrow());
+        let mut left = &self.panels[panels];
+        while !left.is_empty() {
+            let streams = if out.pixels() == 1 { self.streams(left) } else { ONE_STREAM };
+            for panel in &left[..streams.apart] {
+                let job = tile::PanelJob {
+                    isa: self.isa,
+                    k_blocks,
+                    weights: &self.weights[panel.offset..],
+                    bias: &self.bias[panel.block * LANES..],
+                    activation,
+                    residual,
+                    block: panel.block - first_block,
+                };
+                match panel.form {
+                    Form::Plain if streams.count > 1 => {
+                        pixel::panels::<Single>(&job, panel.width, streams, input, out.reborrow())
+                    }
+                    Form::Plain => tile::plain::<Single>(&job, panel.width, input, out.reborrow()),
+                    Form::Winograd => winograd::panel(&job, panel.width, input, operand, out.reborrow()),
+                    Form::Bf16 => {
+                        let pairs = Map::tokens(k_blocks.div_ceil(Pairs::NUMBERS) * LANES, input.pixels());
+                        let pairs = MapRef::new(pairs, operand);
+                        match streams.count {
+                            1 => tile::plain::<Pairs>(&job, panel.width, pairs, out.reborrow()),
+                            _ => pixel::panels::<Pairs>(&job, panel.width, streams, pairs, out.reborrow()),
+                        }
+                    }
+                    Form::Bytes => {
+                        let (scales, of_weights) = self.scales.split_at(self.bias.len());
+                        let at = panel.block * LANES;
+                        let scales = WeightScales { scales: &scales[at..], sums: &of_weights[at..] };
+                        bytes::panel(&job, panel.width, scales, operand, out.reborrow());
+                    }
                 }
             }
+            left = &left[streams.count * streams.apart..];
         }
     }
+
+    /// For a single pixel: which of the first panels are taken side by side. Each stream runs on from one panel to the next.
+    fn streams(&self, panels: &[Panel]) -> Streams {
+        let most = match panels[0].form {
+            Form::Plain => self.isa.shape().streams,
+            Form::Bf16 => self.isa.dot_shape().streams,
+            Form::Winograd | Form::Bytes => 1,
+        };
+        let is_same = |panel: &&Panel| (panel.form, panel.width) == (panels[0].form, panels[0].width);
+        let same = panels.iter().take_while(is_same).count();
+        let count = same.min(most);
+        let apart = same / count;
+        let weights_apart = panels.get(apart).map_or(0, |next| next.offset - panels[0].offset);
+        Streams { count, apart, weights_apart }
+    }
 }
+
+const ONE_STREAM: Streams = Streams { count: 1, apart: 1, weights_apart: 0 };
 
 /// Collects panels, then packs.
 #[derive(Clone, Default)]

@@ -198,6 +198,8 @@ pub(crate) struct TileShape {
     pub blocks: usize,
     /// Output pixels of a depthwise segment.
     pub segment: usize,
+    /// Panels that a GEMM of a single pixel reads side by side, at most `rows`.
+    pub streams: usize,
 }
 
 impl TileShape {

@@ -236,6 +236,30 @@ fn division_does_not_change_bits() {
     });
 }
 
+/// A single pixel goes through other kernels, which take panels side by side: more than there are streams, and a rest.
+#[test]
+fn a_single_pixel_has_the_bits_that_it_has_among_others() {
+    for n in [33, 200, 610] {
+        for k in [0, 17, 48] {
+            let case = Case::new(n, k, 3);
+            each_isa(|isa| {
+                let gemm = case.pack(isa, false);
+                let whole = case.run(&gemm, Activation::Gelu);
+                let from = Map::tokens(k, case.pixels);
+                let input = blocked(from, k, &case.input);
+                let (x, to) = (MapRef::new(from, &input), Map::tokens(n, 1));
+                for pixel in 0..case.pixels {
+                    let mut out = marked(to);
+                    let (part, y) = (x.with_pixels(pixel..pixel + 1), MapMut::new(to, &mut out));
+                    gemm.run(part, &[], 0..gemm.panels(), Activation::Gelu, Residual::None, y);
+                    let expected: Vec<f32> = (0..n).map(|c| whole[c * case.pixels + pixel]).collect();
+                    same_bits(&planar(to, n, &out), &expected, &format!("{} {k}x{n}", isa.name()));
+                }
+            });
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "blocks of the input")]
 fn wrong_input_is_refused() {

@@ -240,6 +240,31 @@ fn division_does_not_change_bits() {
     }
 }
 
+/// A single pixel goes through other kernels, which take panels side by side: more than there are streams, and a rest.
+#[test]
+fn a_single_pixel_has_the_bits_that_it_has_among_others() {
+    for (n, k) in [(33, 80), (200, 48), (610, 70)] {
+        let case = Case::new(n, k, 3);
+        for precision in NARROW {
+            each_extension(|isa, name| {
+                let gemm = case.pack(precision, isa);
+                let whole = case.run(&gemm, Activation::Gelu);
+                let from = Map::tokens(k, case.pixels);
+                let input = blocked(from, k, &case.input);
+                let (x, to) = (MapRef::new(from, &input), Map::tokens(n, 1));
+                for pixel in 0..case.pixels {
+                    let mut out = marked(to);
+                    let (part, y) = (x.with_pixels(pixel..pixel + 1), MapMut::new(to, &mut out));
+                    let sums = operand(&gemm, part);
+                    gemm.run(part, &sums, 0..gemm.panels(), Activation::Gelu, Residual::None, y);
+                    let expected: Vec<f32> = (0..n).map(|c| whole[c * case.pixels + pixel]).collect();
+                    same_bits(&planar(to, n, &out), &expected, &format!("{name} {precision:?} {k}x{n}"));
+                }
+            });
+        }
+    }
+}
+
 /// Bytes and their sums are integers, and what follows is fused on all but the scalar twin.
 #[test]
 fn bytes_give_the_same_bits_on_every_vector_unit() {

@@ -138,7 +138,7 @@ unsafe fn bf16_half(v: __m256) -> __m256i {
 impl Simd for Avx2 {
     type V = Pair;
     // 16 registers: 6 x 2 accumulators + 2 weights + 1 broadcast.
-    const SHAPE: TileShape = TileShape { rows: 6, blocks: 1, segment: 4 };
+    const SHAPE: TileShape = TileShape { rows: 6, blocks: 1, segment: 4, streams: 6 };
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Pair {
@@ -299,7 +299,7 @@ impl Simd for Avx2 {
     }
 
     // 16 registers: 4 x 2 accumulators, and weights and broadcasts as wider numbers.
-    const DOT_SHAPE: TileShape = TileShape { rows: 4, blocks: 1, segment: 4 };
+    const DOT_SHAPE: TileShape = TileShape { rows: 4, blocks: 1, segment: 4, streams: 4 };
 
     #[inline(always)]
     fn dot_bf16(self, a: Pair, b: Pair, c: Pair) -> Pair {

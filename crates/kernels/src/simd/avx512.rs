@@ -46,7 +46,7 @@ unsafe fn round_bf16(v: __m512) -> __m512i {
 impl<const EXTENSIONS: u8> Simd for Avx512<EXTENSIONS> {
     type V = __m512;
     // 32 registers: 8 x 3 accumulators + 3 weights + 1 broadcast at most.
-    const SHAPE: TileShape = TileShape { rows: 8, blocks: 2, segment: 8 };
+    const SHAPE: TileShape = TileShape { rows: 8, blocks: 2, segment: 8, streams: 8 };
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m512 {

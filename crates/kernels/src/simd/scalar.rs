@@ -28,7 +28,7 @@ fn fold(mut v: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
 
 impl Simd for Scalar {
     type V = [f32; LANES];
-    const SHAPE: TileShape = TileShape { rows: 2, blocks: 1, segment: 2 };
+    const SHAPE: TileShape = TileShape { rows: 2, blocks: 1, segment: 2, streams: 1 };
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::V {
@@ -135,7 +135,7 @@ impl Simd for Scalar {
         unsafe { run_scalar(kernel) }
     }
 
-    const DOT_SHAPE: TileShape = TileShape { rows: 2, blocks: 1, segment: 2 };
+    const DOT_SHAPE: TileShape = TileShape { rows: 2, blocks: 1, segment: 2, streams: 1 };
 
     #[inline(always)]
     fn dot_bf16(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::loss::{Contrast, Objective, TeacherAverage, Teachers};
+use crate::loss::{Contrast, Objective, TeacherAverage, Teachers, Weights};
 use crate::optimiser::AdamW;
 use crate::schedule::Schedule;
 use crate::teacher::Teacher;
@@ -92,6 +92,8 @@ config! {
         classnames: Option<PathBuf> = None,
         /// With `class` and `json:FIELD`: the file of sentences, one a line, with {} or {c} for what stands there; one is drawn for each sample.
         templates: Option<PathBuf> = None,
+        /// The file of all classes' names, one a line, for loss.class_weight.
+        names: Option<PathBuf> = None,
         /// What makes samples positives of each other: `json:FIELD`, an equal text or number in the member json; samples without one stand alone.
         positives: Option<String> = None,
         /// Folder that keeps indices and unpacked shards; compressed shards need it.
@@ -129,6 +131,8 @@ config! {
         contrastive_weight: f64 = 1.0,
         /// Weight of the distillation term.
         distill_weight: f64 = 0.0,
+        /// Weight of the class term: each picture against a prompt for every name in data.names, its own being the one that data.positives finds.
+        class_weight: f64 = 0.0,
         /// Captioners only: weight of the loss of the next words; by default 2.
         caption_weight: Option<f64> = None,
         /// Width of each teacher's embedding, in the order of the shards' columns.
@@ -355,7 +359,7 @@ impl Config {
         let names_field = |place: &str| place.strip_prefix("json:").is_some_and(|field| !field.is_empty());
         let has_names = by_class || places.iter().any(|place| names_field(place));
         refuse(
-            !has_names && data.templates.is_some(),
+            !has_names && data.names.is_none() && data.templates.is_some(),
             "data.templates",
             "belong to `class` or json:FIELD in data.captions",
         )?;
@@ -366,6 +370,17 @@ impl Config {
             "must be txt, json:FIELD or class, or several with commas between",
         )?;
         refuse(!data.positives.as_deref().is_none_or(names_field), "data.positives", "must be json:FIELD")?;
+        let classifies = loss.class_weight > 0.0;
+        refuse(
+            classifies != data.names.is_some(),
+            "data.names",
+            "belongs to loss.class_weight, and that to it",
+        )?;
+        refuse(
+            classifies && data.positives.is_none(),
+            "data.positives",
+            "loss.class_weight needs the samples' classes",
+        )?;
         if let Err(error) = regex::Regex::new(&data.synthetic) {
             let reason = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
             return Err(Error::field("data.synthetic", reason));
@@ -438,9 +453,9 @@ impl Config {
     pub fn objective(&self, is_captioner: bool) -> Result<Objective> {
         let loss = &self.loss;
         if is_captioner {
-            if loss.distill_weight > 0.0 || loss.contrast != ContrastName::Softmax {
+            if loss.distill_weight + loss.class_weight > 0.0 || loss.contrast != ContrastName::Softmax {
                 let reason = "a captioner has the contrastive and the caption loss alone";
-                return Err(Error::field("loss.distill_weight, loss.contrast", reason));
+                return Err(Error::field("loss.distill_weight, loss.class_weight, loss.contrast", reason));
             }
             let weight = loss.caption_weight.unwrap_or(PUBLISHED_CAPTION_WEIGHT);
             return Ok(Objective::captioner(loss.contrastive_weight, weight)?);
@@ -469,7 +484,12 @@ impl Config {
             true => None,
             false => Some(Teachers::new(widths, &loss.teacher_scales, &loss.teacher_biases, average)?),
         };
-        Ok(Objective::new(contrast, loss.contrastive_weight, loss.distill_weight, teachers)?)
+        let weights = Weights {
+            contrastive: loss.contrastive_weight,
+            distill: loss.distill_weight,
+            class: loss.class_weight,
+        };
+        Ok(Objective::new(contrast, weights, teachers)?)
     }
 
     /// The same with the widths of the teachers that were loaded for `teachers.checkpoints`.

@@ -35,7 +35,9 @@ pub use config::Config;
 pub use ema::Ema;
 pub use error::{Error, Result};
 pub use log::Line;
-pub use loss::{Captions, Contrast, Losses, Objective, ObjectiveError, Pairs, TeacherAverage, Teachers};
+pub use loss::{
+    Captions, Contrast, Losses, Objective, ObjectiveError, Pairs, Prompts, TeacherAverage, Teachers, Weights,
+};
 pub use optimiser::{AdamW, Optimiser, Rule, clamp_logit_scale, has_weight_decay};
 pub use rows::{Normalised, Rows};
 pub use run::{Event, Helpers, Judge, Plan, Report, Resume, plan, run, variant_of};

@@ -30,6 +30,9 @@ pub struct Line {
     pub contrastive_loss: f64,
     /// The distillation term.
     pub distill_loss: f64,
+    /// The class term, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_loss: Option<f64>,
     /// The caption term, of captioners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_loss: Option<f64>,
@@ -61,9 +64,10 @@ impl Line {
             ("skipped", self.skipped as f64),
             ("seconds", self.seconds),
         ];
-        let captions = self.caption_loss.map(|loss| ("loss/caption", loss));
+        let others = [("loss/class", self.class_loss), ("loss/caption", self.caption_loss)];
+        let others = others.into_iter().filter_map(|(name, loss)| Some((name, loss?)));
         let measured = self.measured.iter().map(|(name, value)| (name.as_str(), *value));
-        own.into_iter().chain(captions).chain(measured)
+        own.into_iter().chain(others).chain(measured)
     }
 }
 
@@ -149,6 +153,7 @@ mod tests {
             loss,
             contrastive_loss: loss,
             distill_loss: 0.0,
+            class_loss: None,
             caption_loss: None,
             lr: 1e-3,
             gradient_norm: 1.0,

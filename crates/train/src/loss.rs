@@ -103,6 +103,14 @@ pub enum ObjectiveError {
         /// The texts' width.
         found: usize,
     },
+    /// A label beyond the prompts.
+    #[error("label {label}, but there are prompts for {classes} classes")]
+    NoPrompt {
+        /// The label.
+        label: usize,
+        /// The prompts.
+        classes: usize,
+    },
     /// Distillation without embeddings to learn from.
     #[error("the batch has no teacher embeddings for its {0}")]
     NoTeacherRows(&'static str),
@@ -197,8 +205,20 @@ pub struct Objective {
     contrast: Contrast,
     contrastive_weight: f64,
     distill_weight: f64,
+    class_weight: f64,
     caption_weight: f64,
     teachers: Option<Teachers>,
+}
+
+/// What the terms that compare features count.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Weights {
+    /// Images against their captions.
+    pub contrastive: f64,
+    /// The same as teachers see it.
+    pub distill: f64,
+    /// Images against a prompt for every class.
+    pub class: f64,
 }
 
 /// One set of captions of a batch: row i belongs to image i.
@@ -208,6 +228,15 @@ pub struct Captions<'a> {
     pub features: Rows<'a>,
     /// The teachers' embeddings, each of unit length.
     pub teacher: Option<Rows<'a>>,
+}
+
+/// A prompt for each class, and the images' classes.
+#[derive(Clone, Copy, Debug)]
+pub struct Prompts<'a> {
+    /// The student's features, of unit length, a row for each class.
+    pub features: Rows<'a>,
+    /// The row that belongs to image i, if it has a class.
+    pub labels: &'a [Option<usize>],
 }
 
 /// What a loss is computed of.
@@ -223,6 +252,8 @@ pub struct Pairs<'a> {
     /// Row i's class, for the contrastive term: rows of a class are positives of each other (UniCL, arXiv:2204.03610, section 3.2).
     /// Empty: every row is a class of its own.
     pub classes: &'a [usize],
+    /// For the class term.
+    pub prompts: Option<Prompts<'a>>,
     /// What cosines are multiplied with.
     pub scale: f64,
     /// What is added to logits ([`Contrast::Sigmoid`] only).
@@ -236,12 +267,16 @@ pub struct Losses {
     pub contrastive: f64,
     /// The distillation term.
     pub distill: f64,
+    /// The class term, if there are prompts.
+    pub class: Option<f64>,
     /// The caption term, of captioners.
     pub caption: Option<f64>,
     /// Gradient of the images' features.
     pub images: Vec<f64>,
     /// Gradients of each set's text features.
     pub captions: Vec<Vec<f64>>,
+    /// Gradients of the prompts' features.
+    pub prompts: Vec<f64>,
     /// Gradient of the scale; times the scale, that of its logarithm, which is what models store.
     pub scale: f64,
     /// Gradient of the bias.
@@ -251,7 +286,7 @@ pub struct Losses {
 impl Losses {
     /// The sum of all terms.
     pub fn total(&self) -> f64 {
-        self.contrastive + self.distill + self.caption.unwrap_or_default()
+        self.contrastive + self.distill + self.class.unwrap_or_default() + self.caption.unwrap_or_default()
     }
 }
 
@@ -262,6 +297,7 @@ impl Objective {
             contrast,
             contrastive_weight: 1.0,
             distill_weight: 0.0,
+            class_weight: 0.0,
             caption_weight: 0.0,
             teachers: None,
         }
@@ -274,35 +310,46 @@ impl Objective {
     /// [`ObjectiveError`] if a weight is negative or no number, or both are 0.
     pub fn captioner(contrastive_weight: f64, caption_weight: f64) -> Result<Objective, ObjectiveError> {
         check_weights(&[contrastive_weight, caption_weight])?;
-        let contrast = Contrast::Softmax;
-        Ok(Objective { contrast, contrastive_weight, distill_weight: 0.0, caption_weight, teachers: None })
+        Ok(Objective { contrastive_weight, caption_weight, ..Objective::contrastive(Contrast::Softmax) })
     }
 
-    /// Both terms with weights, the second against teachers.
+    /// Terms with weights, the second against teachers.
     ///
     /// # Errors
-    /// [`ObjectiveError`] if a weight is negative or no number, both are 0, or there is a weight but no teacher.
+    /// [`ObjectiveError`] if a weight is negative or no number, all are 0, or distillation has a weight but no teacher.
     pub fn new(
         contrast: Contrast,
-        contrastive_weight: f64,
-        distill_weight: f64,
+        weights: Weights,
         teachers: Option<Teachers>,
     ) -> Result<Objective, ObjectiveError> {
-        check_weights(&[contrastive_weight, distill_weight])?;
-        if distill_weight > 0.0 && teachers.is_none() {
-            return Err(ObjectiveError::WeightWithoutTeachers(distill_weight));
+        let Weights { contrastive, distill, class } = weights;
+        check_weights(&[contrastive, distill, class])?;
+        if distill > 0.0 && teachers.is_none() {
+            return Err(ObjectiveError::WeightWithoutTeachers(distill));
         }
-        Ok(Objective { contrast, contrastive_weight, distill_weight, caption_weight: 0.0, teachers })
+        Ok(Objective {
+            contrast,
+            contrastive_weight: contrastive,
+            distill_weight: distill,
+            class_weight: class,
+            caption_weight: 0.0,
+            teachers,
+        })
     }
 
     /// Whether the features of images and texts are compared at all.
     pub(crate) fn compares(&self) -> bool {
-        self.contrastive_weight + self.distill_weight > 0.0
+        self.contrastive_weight + self.distill_weight + self.class_weight > 0.0
     }
 
     /// Weight of the caption term.
     pub(crate) fn caption_weight(&self) -> f64 {
         self.caption_weight
+    }
+
+    /// Whether batches need a prompt for each class.
+    pub fn classifies(&self) -> bool {
+        self.class_weight > 0.0
     }
 
     /// Whether batches need teacher embeddings.
@@ -322,9 +369,11 @@ impl Objective {
         let mut losses = Losses {
             contrastive: 0.0,
             distill: 0.0,
+            class: None,
             caption: None,
             images: vec![0.0; images.len()],
             captions: Vec::new(),
+            prompts: Vec::new(),
             scale: 0.0,
             bias: 0.0,
         };
@@ -351,7 +400,34 @@ impl Objective {
             of_texts.iter_mut().for_each(|g| *g *= pairs.scale);
             losses.captions.push(of_texts);
         }
+        if let Some(prompts) = &pairs.prompts {
+            self.classify(pool, &images, pairs.scale, prompts, &mut losses);
+        }
         Ok(losses)
+    }
+
+    /// Adds the cross-entropy of each image over all prompts, a mean over all images of which those without a class count 0.
+    fn classify(&self, pool: &Pool, images: &[f64], scale: f64, prompts: &Prompts<'_>, losses: &mut Losses) {
+        let (count, width) = (prompts.features.count(), prompts.features.width());
+        let texts = prompts.features.columns(0, width);
+        let cosines = product_transposed(pool, images, &texts, width);
+        let mut log: Vec<f64> = cosines.iter().map(|c| scale * c).collect();
+        log_softmax(pool, &mut log, count);
+        let part = self.class_weight / prompts.labels.len() as f64;
+        let (mut loss, mut slopes) = (0.0, vec![0.0; log.len()]);
+        let rows = log.chunks_exact(count).zip(slopes.chunks_exact_mut(count));
+        for ((log, slopes), label) in rows.zip(prompts.labels) {
+            let Some(label) = *label else { continue };
+            loss -= part * log[label];
+            slopes.iter_mut().zip(log).for_each(|(slope, log)| *slope = part * log.exp());
+            slopes[label] -= part;
+        }
+        losses.class = Some(loss);
+        losses.scale += slopes.iter().zip(&cosines).map(|(g, c)| g * c).sum::<f64>();
+        let of_images = product(pool, &slopes, &texts, count, width);
+        losses.images.iter_mut().zip(of_images).for_each(|(sum, g)| *sum += scale * g);
+        losses.prompts = product(pool, &transposed(&slopes, count), images, prompts.labels.len(), width);
+        losses.prompts.iter_mut().for_each(|g| *g *= scale);
     }
 
     /// Adds cross-entropies of both directions and returns the logits' gradient.
@@ -442,6 +518,18 @@ impl Objective {
         if !matches!(pairs.classes.len(), found if found == 0 || found == expected) {
             let found = pairs.classes.len();
             return Err(ObjectiveError::RowCount { what: "classes", expected, found });
+        }
+        if let Some(Prompts { features, labels }) = &pairs.prompts {
+            let (classes, found) = (features.count(), labels.len());
+            if found != expected {
+                return Err(ObjectiveError::RowCount { what: "labels", expected, found });
+            }
+            if let Some(&found) = labels.iter().flatten().find(|label| **label >= classes) {
+                return Err(ObjectiveError::NoPrompt { label: found, classes });
+            }
+            if features.width() != width {
+                return Err(ObjectiveError::FeatureWidth { expected: width, found: features.width() });
+            }
         }
         for captions in &pairs.captions {
             rows("text features", captions.features)?;

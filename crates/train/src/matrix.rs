@@ -49,9 +49,10 @@ pub(crate) fn product(pool: &Pool, a: &[f64], b: &[f64], n: usize, k: usize) -> 
     out
 }
 
-/// The transpose of a square matrix.
+/// The transpose of a matrix of rows of `n` numbers.
 pub(crate) fn transposed(a: &[f64], n: usize) -> Vec<f64> {
-    (0..n * n).map(|i| a[i % n * n + i / n]).collect()
+    let rows = a.len() / n.max(1);
+    (0..rows * n).map(|i| a[i % rows * n + i / rows]).collect()
 }
 
 /// Every row's log softmax.

@@ -20,7 +20,7 @@ use crate::init::{Fresh, Lengthened};
 use crate::log::{self, Line, Log};
 use crate::optimiser::{Optimiser, clamp_logit_scale};
 use crate::save::{self, Moving, State};
-use crate::step::{self, Batch};
+use crate::step::{self, Batch, Texts};
 use crate::teacher::Teacher;
 
 /// Where a run begins.
@@ -148,7 +148,7 @@ pub fn plan(config: &Config, watch: &mut dyn FnMut(Event<'_>)) -> Result<Plan> {
         &moving.parameters,
         &objective,
         config.run.batch / config.run.accumulate,
-        if is_pair { 2 } else { 1 },
+        Texts { sets: if is_pair { 2 } else { 1 }, prompts: source.class_count() },
         TrainOptions { recomputes: config.run.recompute, ..TrainOptions::default() },
     );
     Ok(Plan {
@@ -235,7 +235,8 @@ pub fn run(
             })?);
         }
         let keys: Vec<String> = items.iter().map(|item| item.key.clone()).collect();
-        let batches = micro_batches(items, config.run.accumulate, source.size());
+        let mut batches = micro_batches(items, config.run.accumulate, source.size());
+        batches[0].prompts = source.prompts(step);
 
         // Forward, loss, backward.
         gradients.clear();
@@ -283,6 +284,7 @@ pub fn run(
             loss: outcome.losses.total(),
             contrastive_loss: outcome.losses.contrastive,
             distill_loss: outcome.losses.distill,
+            class_loss: outcome.losses.class,
             caption_loss: outcome.losses.caption,
             lr: rate,
             gradient_norm: norm,
@@ -472,6 +474,8 @@ fn micro_batches(items: Vec<Item>, count: usize, size: (usize, usize)) -> Vec<Ba
             images: items.iter().flat_map(|item| &item.image).copied().collect(),
             captions: (0..sets).map(|set| of_set(set).flatten().copied().collect()).collect(),
             classes: items.iter().map(|item| item.class.clone()).collect(),
+            prompts: Vec::new(),
+            labels: items.iter().map(|item| item.label).collect(),
             teacher_images: items.iter().flat_map(|item| &item.teacher_image).copied().collect(),
             teacher_captions: (0..sets).map(|set| teachers(set).flatten().copied().collect()).collect(),
         }

@@ -7,7 +7,7 @@ use mobileclip_autodiff::{
     BatchStatistics, Cpu, Device, Gradients, Ledger, Parameters, Tensor, Train, TrainOptions,
 };
 
-use crate::loss::{Captions, Losses, Objective, ObjectiveError, Pairs};
+use crate::loss::{Captions, Losses, Objective, ObjectiveError, Pairs, Prompts};
 use crate::next_word;
 use crate::rows::{Normalised, Rows};
 
@@ -24,6 +24,10 @@ pub struct Batch {
     pub captions: Vec<Vec<u32>>,
     /// Images of a class are positives of each other; nothing, or one for each image, None standing for a class of its own.
     pub classes: Vec<Option<String>>,
+    /// Token ids of a prompt for each class, `[classes, tokens]`, if the objective classifies; of several micro-batches the first has them.
+    pub prompts: Vec<u32>,
+    /// The prompt of each image's class, if there are prompts.
+    pub labels: Vec<Option<usize>>,
     /// The teachers' image embeddings `[count, width of all teachers]`, or nothing.
     pub teacher_images: Vec<f32>,
     /// The teachers' text embeddings for each set of captions.
@@ -43,6 +47,7 @@ pub struct Outcome {
 struct Features {
     images: Vec<f32>,
     captions: Vec<Vec<f32>>,
+    prompts: Vec<f32>,
 }
 
 /// What a forward pass leaves for the walk back.
@@ -53,7 +58,7 @@ struct Passed<D: Device> {
     logits: Option<Tensor<D>>,
 }
 
-/// Both towers over one micro-batch, texts of all sets in one pass; and the decoder if it is to predict `words`.
+/// Both towers over one micro-batch, texts of all sets and prompts in one pass; and the decoder if it is to predict `words`.
 fn forward<D: Device + 'static>(
     variant: &Variant,
     train: &Train<'_, D>,
@@ -62,7 +67,8 @@ fn forward<D: Device + 'static>(
 ) -> (Passed<D>, Features) {
     let (height, width) = batch.size;
     let pixels = train.images(batch.count, height, width, &batch.images);
-    let ids = train.texts(batch.count * batch.captions.len(), &batch.captions.concat());
+    let ids = [&batch.captions.concat()[..], &batch.prompts].concat();
+    let ids = train.texts(ids.len() / variant.text.context, &ids);
     let passed = match variant.coca().filter(|_| words) {
         None => Passed {
             images: variant.encode_image(train, &pixels),
@@ -77,9 +83,11 @@ fn forward<D: Device + 'static>(
             Passed { images: image.features, texts: text.features, logits: Some(logits) }
         }
     };
-    let rows = train.rows(&passed.texts);
-    let captions = rows.chunks(batch.count * variant.embed_dim).map(<[f32]>::to_vec).collect();
-    let features = Features { images: train.rows(&passed.images), captions };
+    let mut rows = train.rows(&passed.texts);
+    let of_set = batch.count * variant.embed_dim;
+    let prompts = rows.split_off(of_set * batch.captions.len());
+    let captions = rows.chunks(of_set).map(<[f32]>::to_vec).collect();
+    let features = Features { images: train.rows(&passed.images), captions, prompts };
     (passed, features)
 }
 
@@ -146,7 +154,7 @@ pub fn gradients(
         let train = pass(0, true);
         let (passed, features) = forward(variant, &train, batch, words);
         let mut found = loss(cpu, variant, parameters, objective, batches, &[features], gradients)?;
-        let of_texts = found.captions.concat();
+        let of_texts = [found.captions.concat(), found.prompts].concat();
         let of_features = objective.compares().then_some([&found.images[..], &of_texts]);
         let passed = (train, passed);
         let (caption, statistics) = backward(cpu, variant, passed, batch, of_features, weight, gradients);
@@ -162,7 +170,9 @@ pub fn gradients(
         first += batch.count;
         let train = pass(index, true);
         let (passed, _) = forward(variant, &train, batch, words);
-        let of_texts: Vec<f32> = found.captions.iter().flat_map(|set| &set[rows.clone()]).copied().collect();
+        let of_captions = found.captions.iter().flat_map(|set| &set[rows.clone()]);
+        let of_prompts = found.prompts.iter().filter(|_| !batch.prompts.is_empty());
+        let of_texts: Vec<f32> = of_captions.chain(of_prompts).copied().collect();
         let of_features = objective.compares().then_some([&found.images[rows], &of_texts]);
         let passed = (train, passed);
         let (loss, seen) = backward(cpu, variant, passed, batch, of_features, weight, gradients);
@@ -173,14 +183,23 @@ pub fn gradients(
     Ok(Outcome { losses: found.losses, statistics })
 }
 
-/// Bytes that the activations of a micro-batch of `count` images with `sets` sets of captions take, and their gradients; found by running
-/// the program on a [`Ledger`].
+/// The texts of a micro-batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Texts {
+    /// Sets of captions, one for each image.
+    pub sets: usize,
+    /// Prompts of classes.
+    pub prompts: usize,
+}
+
+/// Bytes that the activations of a micro-batch of `count` images with these texts take, and their gradients; found by running the program on
+/// a [`Ledger`].
 pub fn activation_bytes(
     variant: &Variant,
     parameters: &Parameters,
     objective: &Objective,
     count: usize,
-    sets: usize,
+    texts: Texts,
     options: TrainOptions,
 ) -> u64 {
     let (side, words) = (variant.image_size(), objective.caption_weight() > 0.0);
@@ -188,7 +207,8 @@ pub fn activation_bytes(
         count,
         size: (side, side),
         images: vec![0.0; count * 3 * side * side],
-        captions: vec![vec![0; count * variant.text.context]; sets],
+        captions: vec![vec![0; count * variant.text.context]; texts.sets],
+        prompts: vec![0; texts.prompts * variant.text.context],
         ..Batch::default()
     };
     let ledger = Ledger::default();
@@ -220,6 +240,7 @@ struct OfFeatures {
     images: Vec<f32>,
     /// Of each set's texts.
     captions: Vec<Vec<f32>>,
+    prompts: Vec<f32>,
 }
 
 /// Computes them, and adds the gradients of logit scale and bias.
@@ -248,6 +269,10 @@ fn loss(
     let teacher_texts: Vec<Vec<f32>> = (0..sets)
         .map(|set| batches.iter().filter_map(|b| b.teacher_captions.get(set)).flatten().copied().collect())
         .collect();
+    let prompts: Vec<f32> = features.iter().flat_map(|f| &f.prompts).copied().collect();
+    let prompts = Normalised::new(Rows::new(&prompts, width));
+    let labels: Vec<Option<usize>> = batches.iter().flat_map(|b| &b.labels).copied().collect();
+    let has_prompts = objective.classifies() && prompts.rows().count() > 0;
     let classes = numbered(batches.iter().flat_map(|b| &b.classes));
     let teacher = |what, values: &'_ [f32]| match values.len() {
         0 => Ok(None),
@@ -271,6 +296,7 @@ fn loss(
             })
             .collect::<Result<_, ObjectiveError>>()?,
         classes: &classes,
+        prompts: has_prompts.then_some(Prompts { features: prompts.rows(), labels: &labels }),
         scale,
         bias: bias.map_or(0.0, |index| f64::from(parameters.values(index)[0])),
     };
@@ -282,7 +308,8 @@ fn loss(
     }
     let of_images = images.gradient(&losses.images);
     let of_texts = texts.iter().zip(&losses.captions).map(|(texts, g)| texts.gradient(g)).collect();
-    Ok(OfFeatures { losses, images: of_images, captions: of_texts })
+    let of_prompts = if has_prompts { prompts.gradient(&losses.prompts) } else { Vec::new() };
+    Ok(OfFeatures { losses, images: of_images, captions: of_texts, prompts: of_prompts })
 }
 
 /// A number for each class; those that have none get their own.

@@ -4,7 +4,8 @@ use mobileclip_kernels::Pool;
 use mobileclip_testing::compare::assert_close;
 use mobileclip_testing::golden::{self, array, number, numbers};
 use mobileclip_train::{
-    Captions, Contrast, Normalised, Objective, ObjectiveError, Pairs, Rows, TeacherAverage, Teachers,
+    Captions, Contrast, Normalised, Objective, ObjectiveError, Pairs, Prompts, Rows, TeacherAverage,
+    Teachers, Weights,
 };
 use serde_json::Value;
 
@@ -39,7 +40,7 @@ fn objective(case: &Value) -> Objective {
     let teachers = Teachers::new(&widths, &scales, &biases, average).unwrap();
     let weights = &parameters["weights"];
     let (contrastive, distill) = (number(&weights["contrastive"]), number(&weights["distill"]));
-    Objective::new(contrast, contrastive, distill, Some(teachers)).unwrap()
+    Objective::new(contrast, Weights { contrastive, distill, class: 0.0 }, Some(teachers)).unwrap()
 }
 
 #[test]
@@ -68,6 +69,7 @@ fn every_case_of_the_golden() {
             teacher: teachers[0].as_ref().map(of),
             captions,
             classes: &[],
+            prompts: None,
             scale: number(&inputs["logit_scale"]),
             bias: inputs["logit_bias"].as_f64().unwrap_or(0.0),
         };
@@ -110,7 +112,15 @@ fn rows_of_a_class_are_positives() {
     let loss = |contrast, images: &[f32]| {
         let captions = vec![Captions { features: texts.rows(), teacher: None }];
         let images = Rows::new(images, 3);
-        let pairs = Pairs { images, teacher: None, captions, classes: &classes, scale: 5.0, bias: -1.0 };
+        let pairs = Pairs {
+            images,
+            teacher: None,
+            captions,
+            classes: &classes,
+            prompts: None,
+            scale: 5.0,
+            bias: -1.0,
+        };
         Objective::contrastive(contrast).loss(&Pool::new(1), &pairs).unwrap()
     };
     let dot = |i: usize, j: usize| -> f64 {
@@ -153,6 +163,57 @@ fn rows_of_a_class_are_positives() {
     }
 }
 
+/// The class term: a softmax over the prompts of all classes, and nothing of an image without a class.
+#[test]
+fn images_are_compared_with_every_class() {
+    let values: Vec<f32> = (0..24).map(|i| (i as f32 * 2.3).sin()).collect();
+    let images = Normalised::new(Rows::new(&values[..9], 3));
+    let prompts = Normalised::new(Rows::new(&values[9..24], 3));
+    let labels = [Some(4), None, Some(0)];
+    let weights = Weights { class: 2.0, ..Weights::default() };
+    let objective = Objective::new(Contrast::Softmax, weights, None).unwrap();
+    let loss = |images: &[f32], prompts: &[f32], labels: &[Option<usize>]| {
+        let captions = vec![Captions { features: Rows::new(&values[..9], 3), teacher: None }];
+        let prompts = Some(Prompts { features: Rows::new(prompts, 3), labels });
+        let images = Rows::new(images, 3);
+        let pairs = Pairs { images, teacher: None, captions, classes: &[], prompts, scale: 5.0, bias: 0.0 };
+        objective.loss(&Pool::new(2), &pairs)
+    };
+    let (of_images, of_prompts) = (images.rows().values(), prompts.rows().values());
+    let found = loss(of_images, of_prompts, &labels).unwrap();
+    let logit = |image: usize, class: usize| -> f64 {
+        let pairs = of_images[3 * image..].iter().zip(&of_prompts[3 * class..]).take(3);
+        5.0 * pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+    };
+    let expected: f64 = [(0, 4), (2, 0)]
+        .map(|(image, class)| (0..5).map(|c| logit(image, c).exp()).sum::<f64>().ln() - logit(image, class))
+        .iter()
+        .sum();
+    assert!((found.total() - 2.0 * expected / 3.0).abs() < 1e-12, "{} {expected}", found.total());
+    assert_eq!((found.class, found.contrastive), (Some(found.total()), 0.0));
+    let slope = |rows: &[f32], i: usize, value: &dyn Fn(&[f32]) -> f64| {
+        let at = |step: f32| {
+            let mut moved = rows.to_vec();
+            moved[i] += step;
+            (value(&moved), f64::from(moved[i]))
+        };
+        let ((up, above), (down, below)) = (at(1e-3), at(-1e-3));
+        (up - down) / (above - below)
+    };
+    for i in 0..9 {
+        let of = |rows: &[f32]| loss(rows, of_prompts, &labels).unwrap().total();
+        assert!((slope(of_images, i, &of) - found.images[i]).abs() < 1e-5, "image {i}");
+    }
+    for i in 0..15 {
+        let of = |rows: &[f32]| loss(of_images, rows, &labels).unwrap().total();
+        assert!((slope(of_prompts, i, &of) - found.prompts[i]).abs() < 1e-5, "prompt {i}");
+    }
+    let beyond = loss(of_images, of_prompts, &[Some(5), None, None]);
+    assert_eq!(beyond, Err(ObjectiveError::NoPrompt { label: 5, classes: 5 }));
+    let few = loss(of_images, of_prompts, &labels[..2]);
+    assert_eq!(few, Err(ObjectiveError::RowCount { what: "labels", expected: 3, found: 2 }));
+}
+
 #[test]
 fn gradients_of_lengths() {
     let values: Vec<f32> = (0..12).map(|i| (i as f32 * 0.7).sin()).collect();
@@ -190,19 +251,31 @@ fn contradictions_are_errors() {
     assert_eq!(three.to_string(), "3 logit scales for 2 teachers: give one for all, or one for each");
     assert_eq!(teachers(&[1.0, 2.0], TeacherAverage::Logits), Err(ObjectiveError::OneScale(2)));
     assert!(matches!(teachers(&[-1.0], TeacherAverage::Probabilities), Err(ObjectiveError::Range { .. })));
-    let objective = |c, d| Objective::new(Contrast::Softmax, c, d, None).map(|o| o.distills());
+    let objective = |contrastive, distill| {
+        let weights = Weights { contrastive, distill, class: 0.0 };
+        Objective::new(Contrast::Softmax, weights, None).map(|o| o.distills())
+    };
     assert_eq!(objective(0.0, 0.0), Err(ObjectiveError::NoTerm));
     assert_eq!(objective(0.0, 1.0), Err(ObjectiveError::WeightWithoutTeachers(1.0)));
     assert!(objective(f64::NAN, 1.0).is_err());
 
     let teachers = Teachers::new(&[2], &[], &[], TeacherAverage::Probabilities).unwrap();
-    let objective = Objective::new(Contrast::Softmax, 0.0, 1.0, Some(teachers)).unwrap();
+    let objective =
+        Objective::new(Contrast::Softmax, Weights { distill: 1.0, ..Weights::default() }, Some(teachers))
+            .unwrap();
     let values = [0.5; 6];
     let rows = |width| Some(Rows::new(&values, width));
     let loss = |teacher, of_text| {
         let captions = vec![Captions { features: Rows::new(&values, 2), teacher: of_text }];
-        let pairs =
-            Pairs { images: Rows::new(&values, 2), teacher, captions, classes: &[], scale: 1.0, bias: 0.0 };
+        let pairs = Pairs {
+            images: Rows::new(&values, 2),
+            teacher,
+            captions,
+            classes: &[],
+            prompts: None,
+            scale: 1.0,
+            bias: 0.0,
+        };
         objective.loss(&Pool::new(1), &pairs).map(|losses| losses.total())
     };
     assert!(loss(rows(2), rows(2)).is_ok());
@@ -214,7 +287,8 @@ fn contradictions_are_errors() {
     assert_eq!(loss(wide, rows(2)), Err(ObjectiveError::TeacherWidth { expected: 2, found: 3 }));
     let captions = vec![Captions { features: Rows::new(&values, 2), teacher: None }];
     let images = Rows::new(&values, 2);
-    let pairs = Pairs { images, teacher: None, captions, classes: &[1, 2], scale: 1.0, bias: 0.0 };
+    let pairs =
+        Pairs { images, teacher: None, captions, classes: &[1, 2], prompts: None, scale: 1.0, bias: 0.0 };
     let found = Objective::contrastive(Contrast::Softmax).loss(&Pool::new(1), &pairs);
     assert_eq!(found, Err(ObjectiveError::RowCount { what: "classes", expected: 3, found: 2 }));
 }

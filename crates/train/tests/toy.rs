@@ -11,7 +11,7 @@ use mobileclip_testing::toys::toy;
 use mobileclip_train::step::{self, Batch};
 use mobileclip_train::{
     AdamW, Contrast, Normalised, Objective, Optimiser, Rows, Rule, Schedule, TeacherAverage, Teachers,
-    clamp_logit_scale,
+    Weights, clamp_logit_scale,
 };
 use serde_json::Value;
 
@@ -71,9 +71,9 @@ impl Golden {
                 .flat_map(|i| formula::image(&self.salted(&format!("train:{step}:{i}")), side, side))
                 .collect(),
             captions: vec![ids(0), ids(1)],
-            classes: Vec::new(),
             teacher_images: embeddings("image"),
             teacher_captions: vec![embeddings("text"), embeddings("syn")],
+            ..Batch::default()
         }
     }
 
@@ -83,7 +83,8 @@ impl Golden {
         let scales = numbers(&config["scales"]);
         let teachers = Teachers::new(&widths, &scales, &[], TeacherAverage::Probabilities).unwrap();
         let weights = numbers(&config["weights"]);
-        Objective::new(Contrast::Softmax, weights[0], weights[1], Some(teachers)).unwrap()
+        let weights = Weights { contrastive: weights[0], distill: weights[1], class: 0.0 };
+        Objective::new(Contrast::Softmax, weights, Some(teachers)).unwrap()
     }
 }
 

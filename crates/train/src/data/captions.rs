@@ -35,14 +35,8 @@ impl Captions {
             _ => Ok(Place::Text),
         };
         let places = config.captions.split(',').map(place).collect::<Result<_>>()?;
-        let templates = match (&config.templates, &config.classnames) {
-            (Some(path), _) => lines(path)?,
-            (None, Some(_)) => vec!["a photo of a {}".to_owned()],
-            (None, None) => Vec::new(),
-        };
-        if let Some(without) = templates.iter().find(|t| !t.contains("{}") && !t.contains("{c}")) {
-            return Err(Error::field("data.templates", format!("`{without}` has no {{}} or {{c}}")));
-        }
+        let takes_names = config.templates.is_some() || config.classnames.is_some();
+        let templates = if takes_names { templates(config)? } else { Vec::new() };
         Ok(Captions { places, templates })
     }
 
@@ -74,13 +68,7 @@ impl Captions {
     }
 
     fn at(&self, place: &Place, sample: &Sample, random: Random) -> Result<Vec<String>, Fault> {
-        let sentence = |name: &str| match self.templates.is_empty() {
-            true => name.to_owned(),
-            false => {
-                let template = &self.templates[pick(random.with_name("template"), self.templates.len())];
-                template.replace("{c}", name).replace("{}", name)
-            }
-        };
+        let sentence = |name: &str| sentence(&self.templates, name, random.with_name("template"));
         match place {
             Place::Text => Ok(vec![sample.text()?.to_owned()]),
             Place::Json(field) => Ok(sample.json_texts(field)?.iter().map(|name| sentence(name)).collect()),
@@ -103,13 +91,31 @@ impl Captions {
     }
 }
 
+/// The sentences around names, `a photo of a {}` if none are given.
+pub(super) fn templates(config: &DataConfig) -> Result<Vec<String>> {
+    let Some(path) = &config.templates else { return Ok(vec!["a photo of a {}".to_owned()]) };
+    let templates = lines(path)?;
+    match templates.iter().find(|t| !t.contains("{}") && !t.contains("{c}")) {
+        Some(without) => Err(Error::field("data.templates", format!("`{without}` has no {{}} or {{c}}"))),
+        None => Ok(templates),
+    }
+}
+
+/// One of the sentences, about this name; without sentences the name itself.
+pub(super) fn sentence(templates: &[String], name: &str, random: Random) -> String {
+    match templates.get(pick(random, templates.len())) {
+        Some(template) => template.replace("{c}", name).replace("{}", name),
+        None => name.to_owned(),
+    }
+}
+
 /// One of so many, at random.
 pub(super) fn pick(random: Random, count: usize) -> usize {
     ((random.unit() * count as f64) as usize).min(count.saturating_sub(1))
 }
 
 /// The lines of a file that are not empty.
-fn lines(path: &Path) -> Result<Vec<String>> {
+pub(super) fn lines(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let lines: Vec<String> =
         text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();

@@ -14,6 +14,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::captions::{Captions, pick};
+use super::classes::Classes;
 use super::crop::{mirrored, random_part};
 use crate::config::{Augment, Config, DataConfig, Pick};
 use crate::error::{Error, Result};
@@ -34,6 +35,8 @@ pub struct Item {
     pub captions: Vec<Vec<u32>>,
     /// What other samples may have too, and are its positives then.
     pub class: Option<String>,
+    /// Its class's place in `data.names`.
+    pub label: Option<usize>,
     /// The teachers' embedding of the picture; empty without teachers.
     pub teacher_image: Vec<f32>,
     /// The teachers' embeddings of the captions.
@@ -59,6 +62,8 @@ impl From<Fault> for Skip {
 pub struct Source {
     dataset: Dataset,
     captions: Captions,
+    /// Of sets whose classes have names.
+    classes: Option<Classes>,
     /// Of reinforced sets.
     reinforcement: Option<(ReinforcementSpec, Regex)>,
     tokenizer: Tokenizer,
@@ -118,6 +123,7 @@ impl Source {
         Ok(Source {
             dataset,
             captions: Captions::new(data)?,
+            classes: Classes::new(data)?,
             reinforcement: reinforcement.transpose()?,
             tokenizer,
             context: variant.text.context,
@@ -136,6 +142,20 @@ impl Source {
     /// Height and width of the images.
     pub fn size(&self) -> (usize, usize) {
         self.preprocess.size
+    }
+
+    /// Token ids of a prompt for each class that has a name, as they are in this step.
+    pub fn prompts(&self, step: u64) -> Vec<u32> {
+        let prompts = |classes: &Classes| -> Vec<u32> {
+            let random = self.random.with_name("prompts").with(step);
+            classes.prompts(random).flat_map(|prompt| self.tokens(&prompt)).collect()
+        };
+        self.classes.as_ref().map(prompts).unwrap_or_default()
+    }
+
+    /// How many classes have names.
+    pub fn class_count(&self) -> usize {
+        self.classes.as_ref().map_or(0, Classes::count)
     }
 
     pub(super) fn random(&self) -> Random {
@@ -166,10 +186,16 @@ impl Source {
             key: sample.key().to_owned(),
             image: vec![0.0; self.preprocess.tensor_len()],
             captions: Vec::new(),
-            class: self.class(&sample)?,
+            class: None,
+            label: None,
             teacher_image: Vec::new(),
             teacher_captions: Vec::new(),
         };
+        item.class = self.class(&sample)?;
+        if let (Some(classes), Some(class)) = (&self.classes, &item.class) {
+            let unknown = || sample.bad("json", format!("class `{class}` is not in data.names"));
+            item.label = Some(classes.number(class).ok_or_else(unknown)?);
+        }
         // The captions that count, each with what the teachers stored of it.
         let (pairs, view) = match &self.reinforcement {
             None => (vec![(texts.swap_remove(text), Vec::new())], View::Drawn(random)),

@@ -146,6 +146,69 @@ fn samples_of_a_class_are_positives() {
 }
 
 #[test]
+fn classes_with_names_are_told_apart() {
+    let place = Place::new();
+    let mut entries = plain(0..8);
+    for i in 0..8 {
+        let class = ["cat", "dog", "sea urchin"][i % 3];
+        entries.push((format!("{i:04}.json"), format!(r#"{{"class": "{class}"}}"#).into_bytes()));
+    }
+    entries.sort();
+    place.shard("classes.tar", &entries);
+    std::fs::write(place.path("names.txt"), "sea urchin\ncat\ndog\n").unwrap();
+    let mut config = place.config("whole");
+    config.data.shards = vec![place.path("classes.tar").display().to_string()];
+    config.data.positives = Some("json:class".to_owned());
+    config.data.names = Some(place.path("names.txt"));
+    config.loss.class_weight = 1.0;
+    config.run.steps = Some(6);
+    config.run.accumulate = 2;
+    let variant = variant_of(&config).unwrap();
+    let source = Source::open(&config, &variant, Vec::new(), &mut |_| {}).unwrap();
+    let labels: Vec<_> = (0..3).map(|number| source.item(0, number).unwrap().label).collect();
+    assert_eq!(labels, [Some(1), Some(2), Some(0)]);
+    assert_eq!(source.prompts(0).len(), 3 * variant.text.context);
+    let whole = train(&config, &Resume::Never).unwrap();
+    let lines = log(&config);
+    let class = |at: usize| lines[at].class_loss.unwrap();
+    assert!(class(5) < class(0) && class(0) > 0.5, "{} {}", class(0), class(5));
+    assert!((lines[0].loss - lines[0].contrastive_loss - class(0)).abs() < 1e-12);
+    // A killed run draws the same prompts.
+    let killed = Config {
+        run: mobileclip_train::config::RunConfig { out: place.path("killed"), ..config.run.clone() },
+        ..config.clone()
+    };
+    kill_after(&killed, &Resume::Never, 5);
+    assert_eq!(tensors(&train(&killed, &Resume::Latest).unwrap()), tensors(&whole));
+    assert_eq!(log(&killed), lines);
+    // With prompts there is more to keep.
+    let activations = |config: &Config| plan(config, &mut |_| {}).unwrap().activation_bytes;
+    let without = Config {
+        data: mobileclip_train::config::DataConfig { names: None, ..config.data.clone() },
+        ..config.clone()
+    };
+    let without = Config { loss: Default::default(), ..without };
+    assert!(activations(&config) > activations(&without));
+
+    let refused = |config: &Config| train(config, &Resume::Never).unwrap_err().to_string();
+    let mut wrong = Config {
+        data: mobileclip_train::config::DataConfig { positives: None, ..config.data.clone() },
+        ..config.clone()
+    };
+    wrong.run.out = place.path("wrong");
+    assert!(refused(&wrong).contains("data.positives: loss.class_weight needs the samples' classes"));
+    wrong.data = config.data.clone();
+    wrong.data.names = None;
+    assert!(refused(&wrong).contains("data.names: belongs to loss.class_weight"));
+    std::fs::write(place.path("names.txt"), "cat\ncat\n").unwrap();
+    wrong.data = config.data.clone();
+    assert!(refused(&wrong).contains("`cat` stands there twice"));
+    std::fs::write(place.path("names.txt"), "cat\ndog\n").unwrap();
+    let source = Source::open(&config, &variant, Vec::new(), &mut |_| {}).unwrap();
+    assert!(source.item(0, 2).unwrap_err().message.contains("class `sea urchin` is not in data.names"));
+}
+
+#[test]
 fn an_interrupt_writes_a_checkpoint() {
     let place = Place::new();
     let config = place.config("run");

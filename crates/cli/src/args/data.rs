@@ -205,7 +205,7 @@ pub struct ReinforceVerify {
 /// From shards to shards.
 #[derive(Args, Debug)]
 pub struct Shards {
-    /// Shards: paths, folders, brace lists, wildcards; may be repeated
+    /// Shards (.tar, .jsonl, .tfrecord; .gz or .zst after it): paths, folders, brace lists, wildcards; may be repeated
     #[arg(long, required = true, value_name = "SHARDS", value_hint = ValueHint::AnyPath)]
     pub input: Vec<String>,
 

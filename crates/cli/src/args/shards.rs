@@ -41,7 +41,7 @@ pub enum ShardsCommand {
 
 #[derive(Args, Debug)]
 pub struct ShardsStat {
-    /// Shards: paths, folders, brace lists, wildcards
+    /// Shards (.tar, .jsonl, .tfrecord; .gz or .zst after it): paths, folders, brace lists, wildcards
     #[arg(required = true, value_name = "SHARDS", value_hint = ValueHint::AnyPath)]
     pub shards: Vec<String>,
 
@@ -87,7 +87,7 @@ Examples:
 With --uids (NumPy u8,u8 as DataComp has it, or one in each line) a sample is written as often as its uid stands there, with the keys
 UID-0, UID-1, …. Shards are called 00000000.tar, 00000001.tar, ….")]
 pub struct ShardsRepack {
-    /// Shards: paths, folders, brace lists, wildcards
+    /// Shards (.tar, .jsonl, .tfrecord; .gz or .zst after it): paths, folders, brace lists, wildcards
     #[arg(required = true, value_name = "SHARDS", value_hint = ValueHint::AnyPath)]
     pub shards: Vec<String>,
 

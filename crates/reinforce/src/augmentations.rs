@@ -4,6 +4,7 @@ use std::path::Path;
 
 use mobileclip::image::augment::{Config, Parameters, Replay};
 use mobileclip::image::{PassOrder, RgbImage};
+use mobileclip_store::Place;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -39,12 +40,23 @@ impl Augmentations {
     /// # Errors
     /// If the file cannot be read or is neither.
     pub fn read(path: &Path) -> Result<Value> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        match Self::read_if_there(path)? {
+            Some(value) => Ok(value),
+            None => Err(Error::io(path)(std::io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    /// [`Augmentations::read`], but nothing if there is no such file.
+    pub(crate) fn read_if_there(path: &Path) -> Result<Option<Value>> {
+        let read = Place::new(path).and_then(|place| place.read()).map_err(Error::io(path))?;
+        let Some((bytes, _)) = read else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
         let malformed = |reason| Error::Malformed { path: path.to_path_buf(), reason };
-        match path.extension().is_some_and(|extension| extension == "toml") {
+        let value = match path.extension().is_some_and(|extension| extension == "toml") {
             true => toml::from_str(&text).map_err(|error| malformed(error.to_string().trim().to_owned())),
             false => serde_json::from_str(&text).map_err(|error| malformed(format!("no JSON: {error}"))),
-        }
+        };
+        value.map(Some)
     }
 
     /// Augmentations by a configuration that came from `path`.

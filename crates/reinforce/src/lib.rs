@@ -28,6 +28,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod alive;
 mod augmentations;
 mod captioning;
 mod embeddings;

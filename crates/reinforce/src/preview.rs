@@ -93,7 +93,7 @@ fn tell(page: &mut String, fault: &Fault) {
 impl Known {
     fn of(shard: &Path, widths: &[usize]) -> Result<Self> {
         let path = shard.with_file_name(crate::CONFIG);
-        let config = if path.exists() { Augmentations::read(&path)? } else { Value::Null };
+        let config = Augmentations::read_if_there(&path)?.unwrap_or_default();
         let teachers = config.get("teachers").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let width = |teacher: &Value| teacher.get("width").and_then(Value::as_u64);
         let name =

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use mobileclip_shards::{Fault, Format, Limits, Sample, SampleStream, ShardWriter, remove_partial};
+use mobileclip_store::Place;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -22,7 +23,7 @@ const STEP: Duration = Duration::from_millis(100);
 /// Where shards come to, and how they are made.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// The folder; it may hold finished shards of the same settings.
+    /// The folder, or its address on a store; it may hold finished shards of the same settings.
     pub folder: PathBuf,
     /// What shards are called.
     pub naming: Naming,
@@ -196,7 +197,7 @@ pub fn run(
         folder.mark(jobs.len())?;
     }
     if output.writes_manifest {
-        write_manifest(&folder, &jobs, &report, last.as_deref(), &mut leases, watch)?;
+        write_manifest(&folder, &jobs, &report, last.as_ref(), &mut leases, watch)?;
     }
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
@@ -208,13 +209,13 @@ fn write_manifest(
     folder: &Folder,
     jobs: &[Job],
     report: &Report,
-    last: Option<&Path>,
+    last: Option<&Place>,
     leases: &mut Leases,
     watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut pause = STEP;
     while !folder.has_manifest(report.made + report.found, last)? {
-        if let Some(_lease) = leases.take(MANIFEST).map_err(crate::Error::io(&folder.manifest()))? {
+        if let Some(_lease) = leases.take(MANIFEST).map_err(crate::Error::io(folder.manifest().address()))? {
             return folder.write_manifest(jobs);
         }
         if wait(pause, 0, watch).is_break() {
@@ -270,7 +271,7 @@ impl Run<'_> {
     ) -> ControlFlow<()> {
         report.found += 1;
         progress.bytes += job.input_bytes;
-        watch(Event::Found(&self.folder.shard(job)))
+        watch(Event::Found(self.folder.shard(job).address()))
     }
 
     fn shard(
@@ -280,14 +281,13 @@ impl Run<'_> {
         before: Progress,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Made> {
-        if self.folder.is_finished(job) {
+        if self.folder.is_finished(job)? {
             return Ok(Made::Found);
         }
-        let path = self.folder.shard(job);
-        let lease = leases.take(&job.name).map_err(crate::Error::io(&path))?;
+        let lease = leases.take(&job.name).map_err(crate::Error::io(self.folder.shard(job).address()))?;
         let Some(mut lease) = lease else { return Ok(Made::ByOther) };
         // It may have appeared before the lease was ours.
-        if self.folder.is_finished(job) {
+        if self.folder.is_finished(job)? {
             return Ok(Made::Found);
         }
         match self.make(job, &mut lease, before, watch) {
@@ -306,10 +306,11 @@ impl Run<'_> {
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Made> {
         let start = Instant::now();
-        let path = self.folder.shard(job);
-        remove_partial(&path).map_err(crate::Error::io(&path))?;
+        let shard = self.folder.shard(job);
+        let path = shard.address();
+        remove_partial(path).map_err(crate::Error::io(path))?;
         let input = SampleStream::open(&job.input, self.output.limits.clone())?;
-        let mut writer = ShardWriter::create(&path)?;
+        let mut writer = ShardWriter::create(path)?;
         let mut is_lost = false;
         let sink = &mut |sample: &Sample| Ok(writer.write(sample)?);
         let counts =
@@ -344,7 +345,8 @@ impl Run<'_> {
             settings: self.settings.clone(),
         };
         self.folder.write_note(job, &note)?;
-        finished.publish()?;
+        // Whoever was faster has published equal bytes; they stay.
+        finished.publish_new()?;
         Ok(Made::Now(counts, Box::new(note)))
     }
 }

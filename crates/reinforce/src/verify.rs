@@ -7,6 +7,7 @@ use mobileclip::image::{DecodeOptions, RgbImage};
 use mobileclip_shards::{
     Fault, Limits, Reinforcement, ReinforcementSpec, Sample, SampleStream, Shard, Tally,
 };
+use mobileclip_store::is_remote;
 use serde::Serialize;
 
 use crate::augmentations::Augmentations;
@@ -14,6 +15,9 @@ use crate::embeddings::Captions;
 use crate::error::{Error, Failure, Result};
 use crate::filtering::cosine;
 use crate::teachers::Teachers;
+
+/// Shards on a store that are read.
+const READ: usize = 4;
 
 /// How near stored embeddings are to those that teachers give now.
 #[derive(Clone, Debug, Default)]
@@ -73,16 +77,13 @@ impl Cosines {
 /// If there is one that cannot be read.
 pub fn recorded_augmentations(shard: &Path) -> Result<Option<Augmentations>> {
     let path = shard.with_file_name(crate::CONFIG);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let json = Augmentations::read(&path)?;
+    let Some(json) = Augmentations::read_if_there(&path)? else { return Ok(None) };
     let pass_order = json.get("pass_order").cloned().unwrap_or_default();
     let pass_order = serde_json::from_value(pass_order).unwrap_or_default();
     Augmentations::new(json, &path, 1, 0, pass_order).map(Some)
 }
 
-/// Looks at `count` samples, spread evenly over the shards.
+/// Looks at `count` samples, spread evenly over the shards; of shards on a store, over a few of them, since they are read as a whole.
 ///
 /// # Errors
 /// If a shard cannot be opened, or a teacher fails.
@@ -94,8 +95,12 @@ pub fn verify(
     count: usize,
 ) -> Result<Verification> {
     let mut found = Verification::default();
+    let chosen = match shards.iter().any(|shard| is_remote(shard)) {
+        true => few(shards),
+        false => shards.to_vec(),
+    };
     let shards: Vec<Source> =
-        shards.iter().map(|path| Source::open(path, &mut found.faults)).collect::<Result<_>>()?;
+        chosen.iter().map(|path| Source::open(path, &mut found.faults)).collect::<Result<_>>()?;
     let total: usize = shards.iter().map(Source::len).sum();
     let count = count.min(total);
     let mut wanted = (0..count).map(|i| i * total / count.max(1)).peekable();
@@ -119,6 +124,12 @@ pub fn verify(
         }
     }
     Ok(found)
+}
+
+/// Some of the shards, spread evenly over the list.
+fn few(shards: &[PathBuf]) -> Vec<PathBuf> {
+    let kept = shards.len().min(READ);
+    (0..kept).filter_map(|i| shards.get(i * shards.len() / kept)).cloned().collect()
 }
 
 /// A shard of which a few samples are wanted.

@@ -1,6 +1,7 @@
-//! What is made of a shard once and kept: its index, and its bytes unpacked if it is compressed.
+//! What is made of a shard once and kept: its index, and its bytes unpacked if it is compressed or lies on a store.
 //!
-//! Files are named after the shard and a digest of its path, length and time of modification, so a shard that changes is read anew. They
+//! Files are named after the shard and a digest of its address, length and time of modification (or what a store has in its place), so a
+//! shard that changes is read anew. They
 //! appear by rename, so processes may share the folder; whatever is wrong with one, it is made again.
 
 use std::fs::{self, File};
@@ -8,6 +9,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use mobileclip_store::Place;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -45,15 +47,17 @@ impl Cache {
     /// The name, without extension, of what belongs to a shard.
     pub(crate) fn entry(&self, shard: &Path) -> Result<Entry> {
         let io = |source| Error::Io { path: shard.to_path_buf(), source };
-        let path = shard.canonicalize().map_err(io)?;
-        let metadata = path.metadata().map_err(io)?;
-        let modified = metadata.modified().map_err(io)?;
-        let age = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let place = Place::new(shard).map_err(io)?;
+        let address = match place.is_remote() {
+            true => shard.to_path_buf(),
+            false => shard.canonicalize().map_err(io)?,
+        };
+        let stat = place.stat().map_err(io)?.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
         let mut hash = Sha256::new();
         hash.update(VERSION);
-        hash.update(metadata.len().to_le_bytes());
-        hash.update(age.as_nanos().to_le_bytes());
-        hash.update(path.as_os_str().as_encoded_bytes());
+        hash.update(stat.bytes.to_le_bytes());
+        hash.update(&stat.tag);
+        hash.update(address.as_os_str().as_encoded_bytes());
         let digest: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let stem = shard.file_name().unwrap_or_default().to_string_lossy();
         let stem: String = stem.chars().take_while(|&c| c != '.').take(60).collect();

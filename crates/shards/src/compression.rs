@@ -1,10 +1,12 @@
 //! A shard's bytes, unpacked; what a file is, its first bytes say, not its name.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
+use mobileclip_store::{Place, Source};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
@@ -34,32 +36,37 @@ impl Compression {
 
 /// A file that was opened, at its first byte.
 pub(crate) struct Opened {
-    pub file: BufReader<File>,
+    file: BufReader<Counted>,
     pub compression: Compression,
     /// Bytes of the file as it lies there.
     pub bytes: u64,
+    /// How many of them were read.
+    pub position: Arc<AtomicU64>,
+}
+
+/// A file that says how far it was read.
+struct Counted {
+    source: Source,
+    position: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.position.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
 }
 
 /// Opens a shard and looks how it is packed.
 pub(crate) fn open(path: &Path) -> Result<Opened> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
-    let file = File::open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if metadata.is_dir() {
-        return Err(io(io::ErrorKind::IsADirectory.into()));
-    }
-    let mut file = BufReader::with_capacity(BUFFER, file);
-    let mut first = [0; 4];
-    let mut filled = 0;
-    while let Some(rest) = first.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read(rest).map_err(io)? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    file.rewind().map_err(io)?;
-    let compression = Compression::of(first.get(..filled).unwrap_or_default());
-    Ok(Opened { file, compression, bytes: metadata.len() })
+    let source = Place::new(path).and_then(|place| place.open()).map_err(io)?;
+    let (bytes, position) = (source.size(), Arc::new(AtomicU64::new(0)));
+    let counted = Counted { source, position: Arc::clone(&position) };
+    let mut file = BufReader::with_capacity(BUFFER, counted);
+    let compression = Compression::of(file.fill_buf().map_err(io)?);
+    Ok(Opened { file, compression, bytes, position })
 }
 
 impl Opened {
@@ -145,6 +152,7 @@ impl<R: BufRead> Read for Frames<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
 
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};

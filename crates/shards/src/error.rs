@@ -23,7 +23,7 @@ pub enum Error {
     #[error("{}: expected {expected}, found {found:?}", path.display())]
     Content { path: PathBuf, expected: &'static str, found: String },
 
-    #[error("{}: is packed, or no tar file; sample by sample it can only be read from a cache folder that it is unpacked to", path.display())]
+    #[error("{}: {}; sample by sample it can only be read from a cache folder that it is unpacked to", path.display(), far(path))]
     NoCache { path: PathBuf },
 
     #[error(
@@ -37,6 +37,13 @@ pub enum Error {
 
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+fn far(path: &std::path::Path) -> &'static str {
+    match mobileclip_store::is_remote(path) {
+        true => "is on a store",
+        false => "is packed, or no tar file",
+    }
 }
 
 fn missing(first: &std::path::Path, count: usize) -> String {

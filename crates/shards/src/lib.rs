@@ -2,8 +2,9 @@
 //!
 //! A shard is a tar file whose members belong together by name: `0001.jpg`, `0001.txt`, `0001.json` are the
 //! sample `0001`; or a file of JSON lines or TFRecord, whose objects become the same members ([`Format`]); each plain, gzip or zstd. [`SampleStream`] reads a shard from the front, one sample in memory at a time; [`Shard`] and [`Dataset`] give
-//! sample number `i`, from an index that is made once and kept in a [`Cache`], which also holds shards unpacked that are packed or no tar files.
-//! [`expand`] turns brace lists, globs and folders into the list of shards.
+//! sample number `i`, from an index that is made once and kept in a [`Cache`], which also holds copies of shards that are packed, no tar files, or on a store.
+//! [`expand`] turns brace lists, globs, folders and lists into the list of shards; wherever there is a path, there may be an address
+//! (`s3://bucket/key`, see `mobileclip-store`).
 //!
 //! A [`Sample`] has bytes and readers for the usual members; [`Reinforcement`] reads what reinforced shards add: recorded
 //! augmentations, synthetic captions, and what teachers made of them.
@@ -54,6 +55,7 @@ mod group;
 mod index;
 mod limits;
 mod lines;
+mod lists;
 mod matrix;
 mod name;
 mod npy;

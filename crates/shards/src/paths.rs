@@ -2,27 +2,39 @@
 
 use std::path::{Path, PathBuf};
 
+use mobileclip_store::{Place, is_remote};
+
 use crate::error::{Error, Result};
-use crate::format;
+use crate::format::{self, Format};
+use crate::lists;
 
 /// Paths that a pattern may stand for.
 const PATHS_MAX: usize = 1 << 20;
 /// Braces within braces.
 const DEPTH_MAX: usize = 32;
-/// Endings of shards of a split.
-const ENDINGS: [&str; 3] = [".tar", ".tar.gz", ".tar.zst"];
+/// Endings of shards of a split, and of those that a list names without.
+pub(crate) const ENDINGS: [&str; 3] = [".tar", ".tar.gz", ".tar.zst"];
+/// How many shards a folder of CLIP_benchmark's layout has.
+const COUNT: &str = "nshards.txt";
+const WILDCARDS: [char; 3] = ['*', '?', '['];
+const NO_MATCH: &str = "no file's name is like this";
 
 /// The shards that the patterns stand for, in their order.
 ///
-/// A pattern is the path of a shard; a folder, which stands for its files of [`Format`](crate::Format)s, packed or not, by name (or for those that
-/// `nshards.txt` counts, see [`numbered`]); or has brace lists (`{a,b}`, `{00000..00019}`, `{0..8..2}`, also within each other) or
-/// wildcards (`*`, `?`, `[…]`). `::` joins several.
+/// A pattern is the path of a shard, or its address on a store (`s3://bucket/key`, `gs://`, `az://`, `https://`); a folder, which stands for
+/// its files of [`Format`]s, packed or not, by name (or for those that `nshards.txt` counts, see [`numbered`]); a list (`info.json`,
+/// `manifest.jsonl`); or has brace lists (`{a,b}`, `{00000..00019}`, `{0..8..2}`, also within each other) or wildcards (`*`, `?`, `[…]`; on a
+/// store in the last part only). `::` joins several.
 ///
 /// # Errors
 /// If a pattern is malformed, stands for nothing, or one of the shards that it names is not there.
 pub fn expand<S: AsRef<str>>(patterns: &[S]) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for pattern in patterns.iter().flat_map(|pattern| pattern.as_ref().split("::")) {
+        if is_remote(Path::new(pattern)) {
+            expand_remote(pattern, &mut paths)?;
+            continue;
+        }
         if Path::new(pattern).exists() {
             add(pattern, Path::new(pattern), &mut paths)?;
             continue;
@@ -32,14 +44,14 @@ pub fn expand<S: AsRef<str>>(patterns: &[S]) -> Result<Vec<PathBuf>> {
         for path in braces(pattern).map_err(fail)? {
             if Path::new(&path).exists() {
                 add(pattern, Path::new(&path), &mut paths)?;
-            } else if path.contains(['*', '?', '[']) {
+            } else if path.contains(WILDCARDS) {
                 let before = paths.len();
                 for found in glob::glob(&path).map_err(|error| fail(error.to_string()))? {
                     let found = found.map_err(|error| fail(error.to_string()))?;
                     add(pattern, &found, &mut paths)?;
                 }
                 if paths.len() == before {
-                    return Err(fail("no file's name is like this".to_owned()));
+                    return Err(fail(NO_MATCH.to_owned()));
                 }
             } else {
                 missing.push(PathBuf::from(path));
@@ -53,33 +65,105 @@ pub fn expand<S: AsRef<str>>(patterns: &[S]) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// A file, or the shards of a folder.
-fn add(pattern: &str, path: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
-    if !path.is_dir() {
-        paths.push(path.to_path_buf());
-        return Ok(());
-    }
-    if path.join("nshards.txt").exists() {
-        paths.extend(numbered(path)?);
-        return Ok(());
-    }
-    let io = |source| Error::Io { path: path.to_path_buf(), source };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(io)? {
-        let entry = entry.map_err(io)?.path();
-        let name = entry.file_name().unwrap_or_default().to_string_lossy();
-        if format::is_shard(&name) {
-            found.push(entry);
+/// As [`expand`], of addresses on a store. What an address stands for is told by its end, so that single shards need not be asked for one
+/// by one.
+fn expand_remote(pattern: &str, paths: &mut Vec<PathBuf>) -> Result<()> {
+    let fail = |reason: String| Error::Pattern { pattern: pattern.to_owned(), reason };
+    let mut shards = Vec::new();
+    for address in braces(pattern).map_err(fail)? {
+        let place = place(Path::new(&address))?;
+        let (folder, name) = address.rsplit_once('/').unwrap_or_default();
+        let has_wildcards = name.contains(WILDCARDS) && !is_http(&address);
+        if !has_wildcards && !lists::is_list(name) && Format::named(Path::new(name)).is_some() {
+            shards.push(vec![address]);
+            continue;
+        }
+        // What is named before stands before.
+        paths.extend(find(pattern, std::mem::take(&mut shards))?);
+        if lists::is_list(name) {
+            paths.extend(lists::listed(&place)?);
+        } else if has_wildcards {
+            let wanted = glob::Pattern::new(name).map_err(|error| fail(error.to_string()))?;
+            let before = paths.len();
+            paths.extend(list(&self::place(Path::new(folder))?, |name| wanted.matches(name))?);
+            if paths.len() == before {
+                return Err(fail(NO_MATCH.to_owned()));
+            }
+        } else {
+            add_folder(pattern, &place, paths)?;
         }
     }
+    paths.extend(find(pattern, shards)?);
+    Ok(())
+}
+
+fn is_http(address: &str) -> bool {
+    address.starts_with("http://") || address.starts_with("https://")
+}
+
+/// A file, the shards that it lists, or those of a folder.
+fn add(pattern: &str, path: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match path.is_dir() {
+        true => add_folder(pattern, &place(path)?, paths)?,
+        false if lists::is_list(&name) => paths.extend(lists::listed(&place(path)?)?),
+        false => paths.push(path.to_path_buf()),
+    }
+    Ok(())
+}
+
+fn add_folder(pattern: &str, folder: &Place, paths: &mut Vec<PathBuf>) -> Result<()> {
+    let count = folder.join(COUNT);
+    if count.stat().map_err(|source| Error::Io { path: count.address().to_path_buf(), source })?.is_some() {
+        paths.extend(numbered(folder.address())?);
+        return Ok(());
+    }
+    let found = list(folder, format::is_shard)?;
     if found.is_empty() {
         let reason =
             "there are no shards (.tar, .jsonl, .tfrecord; .gz or .zst after it) in the folder".to_owned();
         return Err(Error::Pattern { pattern: pattern.to_owned(), reason });
     }
-    found.sort();
-    paths.append(&mut found);
+    paths.extend(found);
     Ok(())
+}
+
+fn place(path: &Path) -> Result<Place> {
+    Place::new(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+}
+
+/// The files of a folder whose names are wanted.
+fn list(folder: &Place, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    let files = folder.list().map_err(|source| Error::Io { path: folder.address().to_path_buf(), source })?;
+    let wanted = files.into_iter().filter(|(name, _)| is_wanted(name));
+    Ok(wanted.map(|(name, _)| folder.join(&name).address().to_path_buf()).collect())
+}
+
+/// Of each list of addresses the first where there is a file.
+///
+/// # Errors
+/// If one has none; its first address is told.
+pub(crate) fn find(pattern: &str, wanted: Vec<Vec<String>>) -> Result<Vec<PathBuf>> {
+    let places: Vec<Place> =
+        wanted.iter().flatten().map(|address| place(Path::new(address))).collect::<Result<_>>()?;
+    let stats = Place::stat_all(&places).map_err(|(i, source)| {
+        let path = places.get(i).map_or_else(|| pattern.into(), |place| place.address().to_path_buf());
+        Error::Io { path, source }
+    })?;
+    let mut stats = stats.into_iter();
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for candidates in wanted {
+        let is_there: Vec<bool> = stats.by_ref().take(candidates.len()).map(|stat| stat.is_some()).collect();
+        match candidates.iter().zip(&is_there).find(|(_, is_there)| **is_there) {
+            Some((address, _)) => found.push(PathBuf::from(address)),
+            None => missing.extend(candidates.first().map(PathBuf::from)),
+        }
+    }
+    let count = missing.len();
+    match missing.into_iter().next() {
+        Some(first) => Err(Error::NoShard { pattern: pattern.to_owned(), first, count }),
+        None => Ok(found),
+    }
 }
 
 /// The shards of one split of CLIP_benchmark's layout: `0.tar`, `1.tar`, …, as many as `nshards.txt` says (they may be compressed).
@@ -87,23 +171,20 @@ fn add(pattern: &str, path: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
 /// # Errors
 /// If `nshards.txt` is not there or no number, or a shard is not there.
 pub fn numbered(folder: &Path) -> Result<Vec<PathBuf>> {
-    let path = folder.join("nshards.txt");
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    let folder = place(folder)?;
+    let count = folder.join(COUNT);
+    let path = count.address().to_path_buf();
+    let io = |source| Error::Io { path: path.clone(), source };
+    let (bytes, _) = count.read().map_err(io)?.ok_or_else(|| io(std::io::ErrorKind::NotFound.into()))?;
+    let text = String::from_utf8_lossy(&bytes);
     let count = text.trim().parse().ok().filter(|count| (1..=PATHS_MAX).contains(count));
     let Some(count) = count else {
         let found = text.trim().chars().take(40).collect();
         return Err(Error::Content { path, expected: "the number of shards", found });
     };
-    let shard = |i: usize, ending: &str| folder.join(format!("{i}{ending}"));
-    let find = |i| ENDINGS.iter().map(|ending| shard(i, ending)).find(|path| path.exists()).ok_or(i);
-    let (found, missing): (Vec<_>, Vec<_>) = (0..count).map(find).partition(std::result::Result::is_ok);
-    match missing.first() {
-        Some(Err(i)) => {
-            let (pattern, first) = (path.display().to_string(), shard(*i, ".tar"));
-            Err(Error::NoShard { pattern, first, count: missing.len() })
-        }
-        _ => Ok(found.into_iter().flatten().collect()),
-    }
+    let address = |name: String| folder.join(&name).address().to_string_lossy().into_owned();
+    let shard = |i: usize| ENDINGS.iter().map(|ending| address(format!("{i}{ending}"))).collect();
+    find(&folder.address().to_string_lossy(), (0..count).map(shard).collect())
 }
 
 /// Brace lists, as bash and Python's `braceexpand` take them: braces without comma or range stand for themselves.

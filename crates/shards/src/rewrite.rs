@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use mobileclip_store::Place;
+
 use crate::dataset::Dataset;
 use crate::error::{Error, Result, Tally};
 use crate::format::{Format, stem};
@@ -65,10 +67,11 @@ pub fn join(
     for i in 0..second.len() {
         places.entry(second.key(i).unwrap_or_default()).or_insert((i, false));
     }
+    let folder = made(folder)?;
     let mut done = Rewritten::default();
     second.faults().for_each(|fault| done.faults.add(fault));
     for path in first {
-        let target = target(folder, path)?;
+        let target = target(&folder, path)?;
         let mut writer = ShardWriter::create(&target)?;
         for sample in SampleStream::open(path, Limits::default())? {
             let half = sample.and_then(|sample| match places.get_mut(sample.key()) {
@@ -105,19 +108,21 @@ pub fn join(
 }
 
 /// The place of a rewritten shard, which must not be that of the one it is made from.
-fn target(folder: &Path, shard: &Path) -> Result<PathBuf> {
-    let io = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| Error::Io { path, source }
-    };
-    std::fs::create_dir_all(folder).map_err(io(folder))?;
+fn target(folder: &Place, shard: &Path) -> Result<PathBuf> {
     let name = match Format::of(shard) {
-        Format::TfRecord => format!("{}.tar", stem(shard)).into(),
-        _ => shard.file_name().unwrap_or_default().to_os_string(),
+        Format::TfRecord => format!("{}.tar", stem(shard)),
+        _ => shard.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
-    let target = folder.join(name);
-    let is_same = target.exists()
-        && target.canonicalize().map_err(io(&target))? == shard.canonicalize().map_err(io(shard))?;
+    let target = folder.join(&name).address().to_path_buf();
+    let is_same = match target.exists() && shard.exists() {
+        true => {
+            let canonical = |path: &Path| {
+                path.canonicalize().map_err(|source| Error::Io { path: path.to_path_buf(), source })
+            };
+            canonical(&target)? == canonical(shard)?
+        }
+        false => target == shard,
+    };
     match is_same {
         true => Err(Error::Unwritable {
             path: target,
@@ -126,6 +131,16 @@ fn target(folder: &Path, shard: &Path) -> Result<PathBuf> {
         }),
         false => Ok(target),
     }
+}
+
+/// The folder that shards are written to.
+fn made(folder: &Path) -> Result<Place> {
+    let make = || {
+        let place = Place::new(folder)?;
+        place.make_folder()?;
+        Ok(place)
+    };
+    make().map_err(|source| Error::Io { path: folder.to_path_buf(), source })
 }
 
 /// Which samples are written, in which order and how many to a shard.
@@ -151,8 +166,7 @@ pub fn repack(
     folder: &Path,
     watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Rewritten> {
-    let io = |source| Error::Io { path: folder.to_path_buf(), source };
-    std::fs::create_dir_all(folder).map_err(io)?;
+    let folder = made(folder)?;
     let mut order: Vec<usize> = (0..dataset.len()).collect();
     if let Some(seed) = how.shuffle {
         // A sort by a key that each place draws for itself.
@@ -174,8 +188,10 @@ pub fn repack(
             let writer = match &mut open {
                 Some(writer) => writer,
                 None => {
-                    let path = folder.join(format!("{:08}{}", done.shards, how.ending));
-                    if path.exists() {
+                    let place = folder.join(&format!("{:08}{}", done.shards, how.ending));
+                    let path = place.address().to_path_buf();
+                    let there = place.stat().map_err(|source| Error::Io { path: path.clone(), source })?;
+                    if there.is_some() {
                         let reason = "is there already; take an empty folder".to_owned();
                         return Err(Error::Pattern { pattern: path.display().to_string(), reason });
                     }

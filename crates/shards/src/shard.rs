@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use mobileclip_store::is_remote;
+
 use crate::as_tar::AsTar;
 use crate::cache::{Cache, Entry};
 use crate::compression::{self, Compression};
@@ -22,7 +24,7 @@ use crate::tar::TarFile;
 #[derive(Debug)]
 pub struct Shard {
     path: Arc<Path>,
-    /// The copy in a cache, if the shard is compressed.
+    /// The copy in a cache, if it needs one.
     copy: Option<Copy>,
     index: Index,
 }
@@ -61,20 +63,26 @@ fn unpack(cache: &Cache, entry: &Entry, path: &Path, limits: &Limits) -> Result<
 }
 
 impl Shard {
-    /// Opens a shard, and makes its index if the cache does not have it; one that is packed or no tar file is unpacked to a tar file in
-    /// the cache.
+    /// Opens a shard, and makes its index if the cache does not have it; one that is packed, no tar file, or on a store is unpacked to
+    /// a tar file in the cache.
     ///
     /// What is wrong inside is told by [`Shard::faults`]; the samples that are whole can be had.
     ///
     /// # Errors
     /// If it cannot be opened, or must be unpacked and there is no cache, or not enough room in it.
     pub fn open(path: &Path, cache: Option<&Cache>, limits: &Limits) -> Result<Self> {
-        let opened = compression::open(path)?;
-        let is_plain = opened.compression == Compression::None && Format::of(path) == Format::Tar;
+        let io = |source| Error::Io { path: path.to_path_buf(), source };
+        let is_plain = !is_remote(path)
+            && Format::of(path) == Format::Tar
+            && compression::open(path)?.compression == Compression::None;
         let entry = cache.map(|cache| cache.entry(path)).transpose()?;
         let stored = cache.zip(entry);
         let (file, bytes, copy, unpacking) = match (is_plain, &stored) {
-            (true, _) => (opened.file, opened.bytes, None, Unpacking::default()),
+            (true, _) => {
+                let file = File::open(path).map_err(io)?;
+                let bytes = file.metadata().map_err(io)?.len();
+                (BufReader::new(file), bytes, None, Unpacking::default())
+            }
             (false, None) => return Err(Error::NoCache { path: path.to_path_buf() }),
             (false, Some((cache, entry))) => {
                 let (file, unpacking) = match cache.find_unpacked(entry) {
@@ -83,8 +91,7 @@ impl Shard {
                 };
                 // What is used now gives way last; a time that cannot be set is no reason to stop.
                 let _ = file.set_modified(SystemTime::now());
-                let bytes =
-                    file.metadata().map_err(|source| Error::Io { path: path.to_path_buf(), source })?.len();
+                let bytes = file.metadata().map_err(io)?.len();
                 let copy =
                     Copy { cache: (*cache).clone(), entry: entry.clone(), bytes, limits: limits.clone() };
                 (BufReader::new(file), bytes, Some(copy), unpacking)

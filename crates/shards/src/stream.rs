@@ -1,9 +1,9 @@
 //! A shard read from the front.
 
-use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::compression::{self, Compression};
 use crate::error::{Fault, Result};
@@ -20,12 +20,15 @@ use crate::sample::{Member, Sample};
 /// sample before with the members it has, then the fault, and ends.
 pub struct SampleStream {
     samples: Box<dyn Iterator<Item = Result<Sample, Fault>> + Send>,
-    /// The file once more, which shares the place that was read up to.
-    file: Option<File>,
+    /// How many bytes of the file were read.
+    position: Arc<AtomicU64>,
+    /// How many it has.
+    bytes: u64,
 }
 
 impl SampleStream {
-    /// Opens a shard: a tar file, JSON lines or TFRecord as its name says (see [`Format`]), plain, gzip or zstd as its first bytes say.
+    /// Opens a shard: a tar file, JSON lines or TFRecord as its name says (see [`Format`]), plain, gzip or zstd as its first
+    /// bytes say; on a disk or a store.
     ///
     /// # Errors
     /// If it cannot be opened.
@@ -36,9 +39,8 @@ impl SampleStream {
         if format == Format::TfRecord && !format::is_packed(path) {
             opened.compression = Compression::None;
         }
-        // Where a system has no second handle, nothing tells how far one is.
-        let file = opened.file.get_ref().try_clone().ok();
-        Ok(Self { file, ..Self::of(path, format, opened.unpacked(), limits) })
+        let (position, bytes) = (Arc::clone(&opened.position), opened.bytes);
+        Ok(Self { position, bytes, ..Self::of(path, format, opened.unpacked(), limits) })
     }
 
     /// The samples of a stream that is unpacked already; `name` stands in messages, and tells the format.
@@ -56,12 +58,17 @@ impl SampleStream {
             Format::JsonLines => Box::new(Lines::new(shard, reader, limits)),
             Format::TfRecord => Box::new(Records::new(shard, reader, limits)),
         };
-        Self { samples, file: None }
+        Self { samples, position: Arc::default(), bytes: 0 }
     }
 
     /// How many bytes of the file, packed as it is, were read so far; 0 if that cannot be told.
     pub fn position(&self) -> u64 {
-        self.file.as_ref().and_then(|mut file| file.stream_position().ok()).unwrap_or_default()
+        self.position.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes the file has, packed as it is; 0 if that cannot be told.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 

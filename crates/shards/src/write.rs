@@ -1,13 +1,12 @@
 //! Samples to a shard.
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::write::GzEncoder;
+use mobileclip_store::{Draft, Finished, Place};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use tar::{EntryType, Header};
-use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 use crate::fields;
@@ -23,10 +22,8 @@ const BUFFER: usize = 1 << 18;
 const FRAME: usize = 4 << 20;
 /// The owner that the published sets have.
 const OWNER: &str = "bigdata";
-/// What a shard is called before it is whole, between a dot and the shard's name, and random letters.
-const PARTIAL: &str = ".partial-";
 
-/// Writes a shard, which appears under its name when it is whole.
+/// Writes a shard, which appears under its name, on a disk or a store, when it is whole.
 ///
 /// What the name ends in says what it is: `.tar` or `.jsonl`, `.gz` or `.zst` after it where it is packed. Its bytes depend on the samples alone: in
 /// a tar file members stand in the order of their suffixes, with mode 0444, time 0 and one owner, as in the published sets.
@@ -103,17 +100,13 @@ impl ShardWriter {
     /// Begins a shard; what is there under its name stays until [`ShardWriter::publish`].
     ///
     /// # Errors
-    /// If the name has another ending, or no file can be made in its folder.
+    /// If the name has another ending, or no file can be made in its folder (or that of temporary files, if it goes to a store).
     pub fn create(path: &Path) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let io = |source| Error::Io { path: path.to_path_buf(), source };
         let begin = || {
-            let prefix = format!(".{name}{PARTIAL}");
-            // A file of the usual permissions, not one for the owner alone.
-            let file = tempfile::Builder::new()
-                .prefix(&prefix)
-                .make_in(folder_of(path), |path| File::options().write(true).create_new(true).open(path));
-            file.map(|file| BufWriter::with_capacity(BUFFER, file))
+            let draft = Place::new(path)?.draft()?;
+            Ok(BufWriter::with_capacity(BUFFER, draft))
         };
         let format = Format::named(path).filter(|format| *format != Format::TfRecord);
         let packer = match (format, name.rsplit('.').next()) {
@@ -160,7 +153,7 @@ impl ShardWriter {
         self.samples
     }
 
-    /// Ends the shard and brings it to the disk, still without its name.
+    /// Ends the shard, still without its name; where it is for a disk, it is there now.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -170,13 +163,10 @@ impl ShardWriter {
             if format == Format::Tar {
                 packer.write_all(&END)?;
             }
-            let file = packer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.as_file().sync_all()?;
-            let bytes = file.as_file().metadata()?.len();
-            Ok((file, bytes))
+            packer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?.finish()
         };
         match finish() {
-            Ok((file, bytes)) => Ok(FinishedShard { target, file, bytes }),
+            Ok(file) => Ok(FinishedShard { target, file }),
             Err(source) => Err(Error::Io { path: target, source }),
         }
     }
@@ -190,17 +180,16 @@ impl ShardWriter {
     }
 }
 
-/// A shard that lies on the disk and waits for its name.
+/// A shard that is whole and waits for its name.
 pub struct FinishedShard {
     target: PathBuf,
-    file: NamedTempFile<File>,
-    bytes: u64,
+    file: Finished,
 }
 
 impl FinishedShard {
     /// How many bytes it has.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.file.bytes()
     }
 
     /// Gives the shard its name, in place of what is there.
@@ -208,14 +197,17 @@ impl FinishedShard {
     /// # Errors
     /// [`Error::Io`]; what was there is still there then.
     pub fn publish(self) -> Result<()> {
-        let Self { target, file, .. } = self;
-        let io = |source| Error::Io { path: target.clone(), source };
-        file.persist(&target).map_err(|error| io(error.error))?;
-        // Elsewhere a folder cannot be opened as a file.
-        if cfg!(unix) {
-            File::open(folder_of(&target)).and_then(|folder| folder.sync_all()).map_err(io)?;
-        }
-        Ok(())
+        let Self { target, file } = self;
+        file.publish().map_err(|source| Error::Io { path: target, source })
+    }
+
+    /// Gives the shard its name if there is no other; false if there is one, which stays.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn publish_new(self) -> Result<bool> {
+        let Self { target, file } = self;
+        file.publish_new().map_err(|source| Error::Io { path: target, source })
     }
 }
 
@@ -224,21 +216,7 @@ impl FinishedShard {
 /// # Errors
 /// If the folder cannot be read, or a file not removed.
 pub fn remove_partial(path: &Path) -> io::Result<()> {
-    let prefix = format!(".{}{PARTIAL}", path.file_name().unwrap_or_default().to_string_lossy());
-    for entry in fs::read_dir(folder_of(path))? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            match fs::remove_file(entry.path()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    Place::new(path)?.remove_drafts()
 }
 
 /// A regular member.
@@ -317,17 +295,17 @@ fn record(keyword: &str, value: &str) -> String {
 
 /// A file of a shard, and how it is packed.
 enum Packer {
-    Plain(BufWriter<NamedTempFile<File>>),
-    Gzip(GzEncoder<BufWriter<NamedTempFile<File>>>),
+    Plain(BufWriter<Draft>),
+    Gzip(GzEncoder<BufWriter<Draft>>),
     /// One frame after the other: the encoder packs memory, whose writing cannot fail.
     Zstd {
-        out: BufWriter<NamedTempFile<File>>,
+        out: BufWriter<Draft>,
         frame: Vec<u8>,
     },
 }
 
 impl Packer {
-    fn finish(self) -> io::Result<BufWriter<NamedTempFile<File>>> {
+    fn finish(self) -> io::Result<BufWriter<Draft>> {
         match self {
             Self::Plain(out) => Ok(out),
             Self::Gzip(encoder) => encoder.finish(),
@@ -373,6 +351,8 @@ fn pack_frame(out: &mut impl Write, frame: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::{Fault, Limits, SampleStream};
 

@@ -45,9 +45,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mobileclip-text",
         ],
     ),
-    ("mobileclip-shards", &["mobileclip-checkpoint", "mobileclip-image"]),
+    ("mobileclip-store", &[]),
+    ("mobileclip-shards", &["mobileclip-checkpoint", "mobileclip-image", "mobileclip-store"]),
     ("mobileclip-eval", &["mobileclip", "mobileclip-shards"]),
-    ("mobileclip-reinforce", &["mobileclip", "mobileclip-shards"]),
+    ("mobileclip-reinforce", &["mobileclip", "mobileclip-shards", "mobileclip-store"]),
     (
         "mobileclip-cli",
         &["mobileclip", "mobileclip-eval", "mobileclip-reinforce", "mobileclip-shards", "mobileclip-train"],

@@ -205,11 +205,12 @@ pub struct ReinforceVerify {
 /// From shards to shards.
 #[derive(Args, Debug)]
 pub struct Shards {
-    /// Shards (.tar, .jsonl, .tfrecord; .gz or .zst after it): paths, folders, brace lists, wildcards; may be repeated
+    /// Shards (.tar, .jsonl, .tfrecord; .gz or .zst after it): paths or addresses (s3://…, https://…), folders, lists
+    /// (info.json), brace lists, wildcards; may be repeated
     #[arg(long, required = true, value_name = "SHARDS", value_hint = ValueHint::AnyPath)]
     pub input: Vec<String>,
 
-    /// The folder of the shards that are made
+    /// The folder of the shards that are made, or its address on a store
     #[arg(long, short, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub output: PathBuf,
 

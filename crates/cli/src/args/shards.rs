@@ -41,7 +41,8 @@ pub enum ShardsCommand {
 
 #[derive(Args, Debug)]
 pub struct ShardsStat {
-    /// Shards (.tar, .jsonl, .tfrecord; .gz or .zst after it): paths, folders, brace lists, wildcards
+    /// Shards (.tar, .jsonl, .tfrecord; .gz or .zst after it): paths or addresses (s3://…, https://…), folders, lists
+    /// (info.json), brace lists, wildcards
     #[arg(required = true, value_name = "SHARDS", value_hint = ValueHint::AnyPath)]
     pub shards: Vec<String>,
 
@@ -87,7 +88,8 @@ Examples:
 With --uids (NumPy u8,u8 as DataComp has it, or one in each line) a sample is written as often as its uid stands there, with the keys
 UID-0, UID-1, …. Shards are called 00000000.tar, 00000001.tar, ….")]
 pub struct ShardsRepack {
-    /// Shards (.tar, .jsonl, .tfrecord; .gz or .zst after it): paths, folders, brace lists, wildcards
+    /// Shards (.tar, .jsonl, .tfrecord; .gz or .zst after it): paths or addresses (s3://…, https://…), folders, lists
+    /// (info.json), brace lists, wildcards
     #[arg(required = true, value_name = "SHARDS", value_hint = ValueHint::AnyPath)]
     pub shards: Vec<String>,
 
@@ -126,7 +128,8 @@ pub struct ShardsRepack {
 /// Where shards are unpacked to whose samples are read in any order.
 #[derive(Args, Debug)]
 pub struct Unpacking {
-    /// A folder for unpacked shards and their indices; packed shards and those that are no tar files need it
+    /// A folder for unpacked shards and their indices; packed shards, those that are no tar files, and those on a store
+    /// need it
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
 

@@ -55,8 +55,9 @@ fn stat(args: &ShardsStat, decodes: bool) -> anyhow::Result<Outcome> {
     let mut faults = Tally::default();
     for shard in expand(&args.shards)? {
         statistics.shards += 1;
-        statistics.bytes += std::fs::metadata(&shard).with_context(|| shard.display().to_string())?.len();
-        for sample in SampleStream::open(&shard, Limits::default())? {
+        let stream = SampleStream::open(&shard, Limits::default())?;
+        statistics.bytes += stream.bytes();
+        for sample in stream {
             let checked = sample.and_then(|sample| {
                 statistics.samples += 1;
                 for member in sample.members() {

@@ -34,6 +34,10 @@ fn faults_are_told() {
     let ran = place.run_plain(&["shards", "stat", &cut, "--json"]).ends(1);
     assert_eq!(ran.lines()[0]["faults"], json!({"damaged shard": 1}));
     place.run_plain(&["shards", "stat", "none.tar"]).fails(&["none.tar"]);
+    place.run_plain(&["shards", "stat", "ftp://host/0.tar"]).fails(&["ftp://host/0.tar", "s3://"]);
+    // With stores: compat/stores.py.
+    #[cfg(not(feature = "stores"))]
+    place.run_plain(&["shards", "stat", "s3://b/{0..1}.tar"]).fails(&["s3://b/0.tar", "--features stores"]);
 }
 
 #[test]

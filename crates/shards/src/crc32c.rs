@@ -1,4 +1,4 @@
-//! CRC-32C (Castagnoli), which TFRecord's check sums are made of.
+//! CRC-32C (Castagnoli), which TFRecord's check sums are made of; TensorBoard's files have them too.
 
 /// The remainders of each byte, for the reversed polynomial.
 #[allow(clippy::cast_possible_truncation, clippy::indexing_slicing)] // Below 256; and the compiler would find it.
@@ -18,8 +18,8 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// The check sum, rotated and shifted as TFRecord stores it.
-pub(crate) fn masked(bytes: &[u8]) -> u32 {
+/// CRC-32C, rotated and shifted as TFRecord stores it: check sums of data that hold check sums would come out as constants.
+pub fn masked_crc32c(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xA282_EAD8)
 }
 

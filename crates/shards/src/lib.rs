@@ -72,6 +72,7 @@ mod uids;
 mod write;
 
 pub use cache::{Cache, make_room};
+pub use crc32c::masked_crc32c;
 pub use dataset::Dataset;
 pub use error::{Error, Fault, Result, Tally};
 pub use format::{Format, stem};

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use crate::crc32c;
+use crate::crc32c::masked_crc32c;
 use crate::error::{Fault, Result};
 use crate::example::{self, Feature};
 use crate::fields::Fields;
@@ -46,7 +46,7 @@ impl<R: Read> Records<R> {
         };
         let [a, b, c, d, e, f, g, h, sum @ ..] = head;
         let length = [a, b, c, d, e, f, g, h];
-        if crc32c::masked(&length) != u32::from_le_bytes(sum) {
+        if masked_crc32c(&length) != u32::from_le_bytes(sum) {
             return Err(self.end("a record's length disagrees with its check sum"));
         }
         let (length, limit) = (u64::from_le_bytes(length), self.limits.sample_bytes);
@@ -66,7 +66,7 @@ impl<R: Read> Records<R> {
         let Ok(sum) = <[u8; 4]>::try_from(sum.as_slice()) else {
             return Err(self.end("the file ends inside a record"));
         };
-        match crc32c::masked(&contents) == u32::from_le_bytes(sum) {
+        match masked_crc32c(&contents) == u32::from_le_bytes(sum) {
             true => Ok(Some(contents)),
             false => Err(self.bad("its contents disagree with their check sum".to_owned())),
         }
@@ -161,7 +161,7 @@ mod tests {
 
     fn record(contents: &[u8]) -> Vec<u8> {
         let length = (contents.len() as u64).to_le_bytes();
-        let sum = |bytes: &[u8]| crc32c::masked(bytes).to_le_bytes();
+        let sum = |bytes: &[u8]| masked_crc32c(bytes).to_le_bytes();
         [&length[..], &sum(&length), contents, &sum(contents)].concat()
     }
 

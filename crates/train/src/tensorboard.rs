@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mobileclip_shards::masked_crc32c;
+
 use crate::error::{Error, Result};
 
 /// An event file that scalars are added to.
@@ -99,55 +101,22 @@ fn string(field: u64, bytes: &[u8]) -> Vec<u8> {
 /// The frame of TFRecord files.
 fn record(content: &[u8]) -> Vec<u8> {
     let length = (content.len() as u64).to_le_bytes();
-    [&length[..], &masked_crc(&length).to_le_bytes(), content, &masked_crc(content).to_le_bytes()].concat()
-}
-
-/// Checksums of data that hold checksums are masked, so that they do not come out as constants.
-fn masked_crc(bytes: &[u8]) -> u32 {
-    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-/// CRC-32C (Castagnoli's polynomial, reflected), a byte at a time: an event has some hundred.
-fn crc32c(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = table();
-    !bytes.iter().fold(!0, |crc, byte| TABLE[usize::from(crc as u8 ^ byte)] ^ crc >> 8)
-}
-
-const fn table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        let (mut crc, mut bit) = (i as u32, 0);
-        while bit < 8 {
-            crc = if crc & 1 == 1 { 0x82f6_3b78 ^ crc >> 1 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[i] = crc;
-        i += 1;
-    }
-    table
+    [&length[..], &masked_crc32c(&length).to_le_bytes(), content, &masked_crc32c(content).to_le_bytes()]
+        .concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn checksums_are_those_of_the_standard() {
-        // RFC 3720, appendix B.4, and the usual check value.
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
-        assert_eq!(crc32c(&(0..32).collect::<Vec<u8>>()), 0x46dd_794e);
-    }
-
     /// The contents of a file's records.
     fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut found = Vec::new();
         while let Some((header, rest)) = bytes.split_at_checked(12) {
             let length = u64::from_le_bytes(header[..8].try_into().unwrap()) as usize;
-            assert_eq!(header[8..], masked_crc(&header[..8]).to_le_bytes());
+            assert_eq!(header[8..], masked_crc32c(&header[..8]).to_le_bytes());
             let (content, rest) = rest.split_at(length);
-            assert_eq!(rest[..4], masked_crc(content).to_le_bytes());
+            assert_eq!(rest[..4], masked_crc32c(content).to_le_bytes());
             found.push(content.to_vec());
             bytes = &rest[4..];
         }

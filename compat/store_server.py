@@ -3,6 +3,7 @@ middle, and is slow. For scripts; `python compat/store_server.py` keeps one unti
 """
 
 import http.client
+import logging
 import os
 import random
 import threading
@@ -15,18 +16,27 @@ from moto.server import ThreadedMotoServer
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
 
 
+class Server(ThreadingHTTPServer):
+    """A server that is silent about clients that are killed."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 class Store:
     """The server. `faults` is the share of requests that go wrong; each kind is counted in `counts`."""
 
     def __init__(self, faults: float, seed: int = 0):
         self.faults, self.random, self.lock = faults, random.Random(seed), threading.Lock()
         self.counts: dict[str, int] = {}
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self.moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self.moto.start()
         _, self.port = self.moto.get_host_and_port()
         proxy = type("Proxy", (Proxy,), {"store": self})
-        self.proxy = ThreadingHTTPServer(("127.0.0.1", 0), proxy)
-        self.proxy.daemon_threads = True
+        self.proxy = Server(("127.0.0.1", 0), proxy)
         threading.Thread(target=self.proxy.serve_forever, daemon=True).start()
         # Not through the proxy: this is how the script itself looks.
         self.client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.port}", aws_access_key_id="someone",

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from store_server import Store
+from store_server import Server, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = os.environ.get("MOBILECLIP_BINARY", str(ROOT / "target/release/mobileclip"))
@@ -80,7 +80,7 @@ def main() -> int:
         run(env, "shards", "repack", str(work / "in"), "--output", str(work / "gz"), "--samples", "40", "--compress", "gz", "--quiet")
         for folder in ("in", "gz"):
             for key, content in contents(work / folder).items():
-                store.client.put_object(Bucket="shards", Key=f"{folder}/{key}", Body=content)
+                store.client.put_object(Bucket="shards", Key=f"{folder}/{key}", Body=content, ACL="public-read")
         info = json.dumps({"lengths": {f"shards/in/{key}": "40" for key in shards}})
         store.client.put_object(Bucket="shards", Key="in/info.json", Body=info.encode())
 
@@ -121,7 +121,7 @@ def main() -> int:
 
         same("train", train("s3://shards/in", "remote"), train(str(work / "in"), "local"))
 
-        web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(work)))
+        web = Server(("127.0.0.1", 0), functools.partial(Quiet, directory=str(work)))
         threading.Thread(target=web.serve_forever, daemon=True).start()
         plain = f"http://127.0.0.1:{web.server_port}/in/{{00000000..{len(shards) - 1:08}}}.tar"
         same("shards stat over HTTP without ranges", run(env, "shards", "stat", plain, "--json").stdout, expected)
@@ -133,7 +133,7 @@ def main() -> int:
         refused(env, "no such bucket", "s3://nowhere/0.tar", "s3://nowhere/0.tar", "no bucket `nowhere`")
         refused(env, "no such folder", "s3://shards/nowhere", "s3://shards/nowhere", "there are no shards")
         bare = {key: value for key, value in env.items() if "ACCESS_KEY" not in key}
-        refused(bare, "no credentials", "s3://shards/in", "s3://shards/in", "AWS_ACCESS_KEY_ID")
+        refused(bare, "no credentials", "s3://shards/in/00000000.tar", "s3://shards/in/00000000.tar", "AWS_ACCESS_KEY_ID")
         tls = {key: value for key, value in env.items() if key != "AWS_ALLOW_HTTP"}
         refused(tls, "no TLS", "s3://shards/in/00000000.tar", "s3://shards/in/00000000.tar", "AWS_ALLOW_HTTP")
         refused(env | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "no server", "s3://shards/in/00000000.tar", "s3://shards/in/00000000.tar")

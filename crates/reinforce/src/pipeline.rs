@@ -194,9 +194,16 @@ impl Line<'_> {
             }
         }
         let (number, position) = (input.next, input.stream.position());
+        let check = input.stream.check();
         input.next += usize::from(read > 0);
         drop(input);
         let mut output = lock(&self.output);
+        if let Err(error) = check {
+            // What a shard would lack because of a store that is away, it would lack for ever.
+            output.stop.get_or_insert(Err(error.into()));
+            self.changed.notify_all();
+            return None;
+        }
         output.counts.dropped += faults.total();
         output.counts.faults.extend(&faults);
         output.position = output.position.max(position);

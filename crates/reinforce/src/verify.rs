@@ -149,12 +149,14 @@ impl Source {
             }
             Err(mobileclip_shards::Error::NoCache { .. }) => {
                 let mut samples = 0;
-                for sample in SampleStream::open(path, Limits::default())? {
+                let mut stream = SampleStream::open(path, Limits::default())?;
+                for sample in stream.by_ref() {
                     match sample {
                         Ok(_) => samples += 1,
                         Err(fault) => faults.add(&fault),
                     }
                 }
+                stream.check()?;
                 Ok(Self::Streamed(path.to_path_buf(), samples))
             }
             Err(error) => Err(error.into()),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Fault, Result};
 use crate::limits::Limits;
+use crate::reading::Reading;
 use crate::stream::SampleStream;
 use crate::write::{END, MemberOrder, append};
 
@@ -37,11 +38,15 @@ pub(crate) struct AsTar {
 
 impl AsTar {
     /// Opens a shard; faults come to the list while it is read.
-    pub(crate) fn open(path: &Path, limits: &Limits) -> Result<(Self, Faults)> {
+    pub(crate) fn open(path: &Path, limits: &Limits) -> Result<(Self, Faults, Reading)> {
         let samples = SampleStream::open(path, limits.clone())?;
-        let faults = Faults::default();
+        let (faults, reading) = (Faults::default(), samples.reading());
         let (order, buffer) = (MemberOrder::default(), Vec::new());
-        Ok((Self { samples, order, faults: faults.clone(), buffer, read: 0, is_ended: false }, faults))
+        Ok((
+            Self { samples, order, faults: faults.clone(), buffer, read: 0, is_ended: false },
+            faults,
+            reading,
+        ))
     }
 
     /// Fills the buffer with the next sample; false at the end.

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::index::Index;
+use crate::reading::Reading;
 
 /// Changes when what is stored changes, or what it is made by.
 const VERSION: &str = "mobileclip shards 1";
@@ -75,6 +76,7 @@ impl Cache {
         entry: &Entry,
         shard: &Path,
         mut reader: Box<dyn Read + Send>,
+        reading: &Reading,
     ) -> Result<(File, Option<io::Error>)> {
         let path = entry.file(UNPACKED);
         let io = |source| Error::Io { path: path.clone(), source };
@@ -96,6 +98,8 @@ impl Cache {
             }
             file.write_all(buffer.get(..read).unwrap_or_default()).map_err(io)?;
         };
+        // What could not be read today is no damage, and must not be kept as such.
+        reading.check(shard)?;
         make_room(&self.folder, UNPACKED, self.max_bytes.saturating_sub(bytes)).map_err(io)?;
         let mut file = file.persist(&path).map_err(|error| io(error.error))?;
         file.rewind().map_err(io)?;

@@ -2,15 +2,14 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
-use mobileclip_store::{Place, Source};
+use mobileclip_store::Place;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use crate::error::{Error, Result};
+use crate::reading::{Reading, Watched};
 
 const BUFFER: usize = 1 << 17;
 
@@ -36,37 +35,22 @@ impl Compression {
 
 /// A file that was opened, at its first byte.
 pub(crate) struct Opened {
-    file: BufReader<Counted>,
+    file: BufReader<Watched>,
     pub compression: Compression,
     /// Bytes of the file as it lies there.
     pub bytes: u64,
-    /// How many of them were read.
-    pub position: Arc<AtomicU64>,
-}
-
-/// A file that says how far it was read.
-struct Counted {
-    source: Source,
-    position: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(buffer)?;
-        self.position.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
-    }
+    /// How far it was read.
+    pub reading: Reading,
 }
 
 /// Opens a shard and looks how it is packed.
 pub(crate) fn open(path: &Path) -> Result<Opened> {
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     let source = Place::new(path).and_then(|place| place.open()).map_err(io)?;
-    let (bytes, position) = (source.size(), Arc::new(AtomicU64::new(0)));
-    let counted = Counted { source, position: Arc::clone(&position) };
-    let mut file = BufReader::with_capacity(BUFFER, counted);
+    let (bytes, reading) = (source.size(), Reading::default());
+    let mut file = BufReader::with_capacity(BUFFER, reading.watch(source));
     let compression = Compression::of(file.fill_buf().map_err(io)?);
-    Ok(Opened { file, compression, bytes, position })
+    Ok(Opened { file, compression, bytes, reading })
 }
 
 impl Opened {

@@ -61,6 +61,7 @@ mod name;
 mod npy;
 mod paths;
 mod pickled;
+mod reading;
 mod records;
 mod reinforced;
 mod rewrite;

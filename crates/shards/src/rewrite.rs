@@ -73,7 +73,8 @@ pub fn join(
     for path in first {
         let target = target(&folder, path)?;
         let mut writer = ShardWriter::create(&target)?;
-        for sample in SampleStream::open(path, Limits::default())? {
+        let mut stream = SampleStream::open(path, Limits::default())?;
+        for sample in stream.by_ref() {
             let half = sample.and_then(|sample| match places.get_mut(sample.key()) {
                 None => {
                     done.only_first.add(sample.key());
@@ -98,6 +99,7 @@ pub fn join(
                 Err(fault) => done.faults.add(&fault),
             }
         }
+        stream.check()?;
         writer.publish()?;
         done.shards += 1;
     }

@@ -51,12 +51,14 @@ struct Unpacking {
 fn unpack(cache: &Cache, entry: &Entry, path: &Path, limits: &Limits) -> Result<(File, Unpacking)> {
     match Format::of(path) {
         Format::Tar => {
-            let (file, damage) = cache.unpack(entry, path, compression::open(path)?.unpacked())?;
+            let opened = compression::open(path)?;
+            let reading = opened.reading.clone();
+            let (file, damage) = cache.unpack(entry, path, opened.unpacked(), &reading)?;
             Ok((file, Unpacking { damage, faults: Vec::new() }))
         }
         Format::JsonLines | Format::TfRecord => {
-            let (tar, faults) = AsTar::open(path, limits)?;
-            let (file, damage) = cache.unpack(entry, path, Box::new(tar))?;
+            let (tar, faults, reading) = AsTar::open(path, limits)?;
+            let (file, damage) = cache.unpack(entry, path, Box::new(tar), &reading)?;
             Ok((file, Unpacking { damage, faults: faults.take() }))
         }
     }

@@ -3,7 +3,6 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::compression::{self, Compression};
 use crate::error::{Fault, Result};
@@ -11,6 +10,7 @@ use crate::format::{self, Format};
 use crate::group::Groups;
 use crate::limits::Limits;
 use crate::lines::Lines;
+use crate::reading::Reading;
 use crate::records::Records;
 use crate::sample::{Member, Sample};
 
@@ -20,9 +20,10 @@ use crate::sample::{Member, Sample};
 /// sample before with the members it has, then the fault, and ends.
 pub struct SampleStream {
     samples: Box<dyn Iterator<Item = Result<Sample, Fault>> + Send>,
-    /// How many bytes of the file were read.
-    position: Arc<AtomicU64>,
-    /// How many it has.
+    name: Arc<Path>,
+    /// How far the file was read.
+    reading: Reading,
+    /// How many bytes it has.
     bytes: u64,
 }
 
@@ -39,17 +40,25 @@ impl SampleStream {
         if format == Format::TfRecord && !format::is_packed(path) {
             opened.compression = Compression::None;
         }
-        let (position, bytes) = (Arc::clone(&opened.position), opened.bytes);
-        Ok(Self { position, bytes, ..Self::of(path, format, opened.unpacked(), limits) })
+        let (reading, bytes) = (opened.reading.clone(), opened.bytes);
+        Ok(Self { bytes, ..Self::of(path, format, opened.unpacked(), reading, limits) })
     }
 
     /// The samples of a stream that is unpacked already; `name` stands in messages, and tells the format.
     pub fn new(name: &Path, reader: impl Read + Send + 'static, limits: Limits) -> Self {
-        Self::of(name, Format::of(name), Box::new(reader), limits)
+        let reading = Reading::default();
+        Self::of(name, Format::of(name), Box::new(reading.watch(reader)), reading, limits)
     }
 
-    fn of(name: &Path, format: Format, reader: Box<dyn Read + Send>, limits: Limits) -> Self {
+    fn of(
+        name: &Path,
+        format: Format,
+        reader: Box<dyn Read + Send>,
+        reading: Reading,
+        limits: Limits,
+    ) -> Self {
         let shard: Arc<Path> = name.into();
+        let name = Arc::clone(&shard);
         let samples: Box<dyn Iterator<Item = Result<Sample, Fault>> + Send> = match format {
             Format::Tar => Box::new(TarSamples {
                 shard: Arc::clone(&shard),
@@ -58,12 +67,25 @@ impl SampleStream {
             Format::JsonLines => Box::new(Lines::new(shard, reader, limits)),
             Format::TfRecord => Box::new(Records::new(shard, reader, limits)),
         };
-        Self { samples, position: Arc::default(), bytes: 0 }
+        Self { samples, name, reading, bytes: 0 }
     }
 
     /// How many bytes of the file, packed as it is, were read so far; 0 if that cannot be told.
     pub fn position(&self) -> u64 {
-        self.position.load(Ordering::Relaxed)
+        self.reading.position()
+    }
+
+    pub(crate) fn reading(&self) -> Reading {
+        self.reading.clone()
+    }
+
+    /// Whether the shard's bytes could be read as far as was wanted. A disk or a store that fails looks like the shard's damage to the
+    /// stream, which ends with a fault: whoever makes something of the samples that came before has to ask.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) if the file failed.
+    pub fn check(&self) -> Result<()> {
+        self.reading.check(&self.name)
     }
 
     /// How many bytes the file has, packed as it is; 0 if that cannot be told.
@@ -95,5 +117,40 @@ impl Iterator for TarSamples {
             let members = group.members.into_iter().map(|(suffix, bytes)| Member { suffix, bytes });
             Sample::new(Arc::clone(&self.shard), group.key, members.collect())
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// A shard whose file cannot be read any further.
+    struct Failing(io::Cursor<Vec<u8>>);
+
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(io::Error::other("the connection is cut again and again")),
+                read => Ok(read),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_fails_is_told_from_a_shard_that_is_damaged() {
+        let golden = mobileclip_testing::golden::path("shards/npz-list/00000000.tar");
+        let whole = std::fs::read(golden).unwrap();
+        let half = whole[..whole.len() / 2].to_vec();
+        let read = |reader: Box<dyn Read + Send>| {
+            let mut stream = SampleStream::new(Path::new("0.tar"), reader, Limits::default());
+            let last = stream.by_ref().last().unwrap();
+            (last.unwrap_err().cause(), stream.check().map_err(|error| error.to_string()))
+        };
+        let (cause, check) = read(Box::new(Failing(io::Cursor::new(half.clone()))));
+        assert_eq!(cause, "damaged shard");
+        assert_eq!(check.unwrap_err(), "0.tar: the connection is cut again and again");
+        assert_eq!(read(Box::new(io::Cursor::new(half))), ("damaged shard".to_owned(), Ok(())));
     }
 }

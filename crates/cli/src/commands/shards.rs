@@ -55,9 +55,9 @@ fn stat(args: &ShardsStat, decodes: bool) -> anyhow::Result<Outcome> {
     let mut faults = Tally::default();
     for shard in expand(&args.shards)? {
         statistics.shards += 1;
-        let stream = SampleStream::open(&shard, Limits::default())?;
+        let mut stream = SampleStream::open(&shard, Limits::default())?;
         statistics.bytes += stream.bytes();
-        for sample in stream {
+        for sample in stream.by_ref() {
             let checked = sample.and_then(|sample| {
                 statistics.samples += 1;
                 for member in sample.members() {
@@ -74,6 +74,7 @@ fn stat(args: &ShardsStat, decodes: bool) -> anyhow::Result<Outcome> {
                 faults.add(&fault);
             }
         }
+        stream.check()?;
     }
     statistics.faults = faults.counts().map(|(cause, count)| (cause.to_owned(), count)).collect();
     let mut results = Results::lock();
@@ -106,7 +107,8 @@ fn head(args: &ShardsStat, count: usize) -> anyhow::Result<()> {
         if left == 0 {
             break;
         }
-        for sample in SampleStream::open(&shard, Limits::default())?.take(left) {
+        let mut stream = SampleStream::open(&shard, Limits::default())?;
+        for sample in stream.by_ref().take(left) {
             left -= 1;
             match sample {
                 Err(fault) => complain(&fault.to_string()),
@@ -123,6 +125,7 @@ fn head(args: &ShardsStat, count: usize) -> anyhow::Result<()> {
                 }
             }
         }
+        stream.check()?;
     }
     results.flush()
 }

@@ -64,6 +64,22 @@ fn pause(attempt: u32) -> Duration {
     Duration::from_millis(250) * 2u32.saturating_pow(attempt.min(5))
 }
 
+/// Asks again where the answer was cut: requests are repeated by the client, but not for what comes after an answer's first line.
+async fn again<T, F: Future<Output = object_store::Result<T>>>(
+    ask: impl Fn() -> F,
+) -> object_store::Result<T> {
+    let mut attempt = 0;
+    loop {
+        match ask().await {
+            Err(error) if reason::is_cut(&error) && attempt < ATTEMPTS => {
+                tokio::time::sleep(pause(attempt)).await;
+            }
+            answer => return answer,
+        }
+        attempt += 1;
+    }
+}
+
 impl Object {
     /// The object at `scheme://rest`.
     pub(crate) fn new(scheme: &str, rest: &str) -> io::Result<Self> {
@@ -86,7 +102,10 @@ impl Object {
     }
 
     pub(crate) fn join(&self, name: &str) -> Self {
-        Self { bucket: Arc::clone(&self.bucket), key: self.key.clone().join(name) }
+        // As the whole address would be read; `Key::join` alone would write some characters in another way.
+        let whole =
+            Key::parse(format!("{}/{name}", self.key)).unwrap_or_else(|_| self.key.clone().join(name));
+        Self { bucket: Arc::clone(&self.bucket), key: whole }
     }
 
     fn store(&self) -> &Arc<dyn ObjectStore> {
@@ -139,7 +158,8 @@ impl Object {
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
         }
         let prefix = (!self.key.as_ref().is_empty()).then_some(&self.key);
-        let found = self.store().list_with_delimiter(prefix).await.map_err(|error| self.fails(&error))?;
+        let found = again(|| self.store().list_with_delimiter(prefix)).await;
+        let found = found.map_err(|error| self.fails(&error))?;
         self.bucket.is_there();
         let name = |meta: &ObjectMeta| Some((meta.location.filename()?.to_owned(), stat_of(meta)));
         Ok(found.objects.iter().filter_map(name).collect())
@@ -180,7 +200,7 @@ impl Object {
     }
 
     pub(crate) fn delete(&self) -> io::Result<()> {
-        match wait(self.store().delete(&self.key))? {
+        match wait(again(|| self.store().delete(&self.key)))? {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.fails(&error)),
         }

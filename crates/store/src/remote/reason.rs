@@ -6,12 +6,19 @@ use object_store::Error;
 
 use super::bucket::Bucket;
 
+/// The service that tells virtual machines who they are; clients ask it last.
+const NO_SERVICE: &str = "169.254.169.254";
 /// Characters of a message that are passed on.
 const MESSAGE_MAX: usize = 300;
 
 /// Whether trying again is in vain.
 pub(super) fn is_final(error: &Error) -> bool {
-    !matches!(error, Error::Generic { .. } | Error::JoinError { .. }) || mend(&error.to_string()).is_some()
+    !matches!(error, Error::Generic { .. } | Error::JoinError { .. }) || mend(error).is_some()
+}
+
+/// Whether an answer has begun and not ended, so that the client has not tried again by itself.
+pub(super) fn is_cut(error: &Error) -> bool {
+    !is_final(error) && retries(&error.to_string()).is_empty()
 }
 
 /// Whether it is the bucket that is missing, not the object.
@@ -39,7 +46,11 @@ pub(super) fn reason(error: &Error, bucket: &Bucket) -> io::Error {
         Error::AlreadyExists { .. } => (io::ErrorKind::AlreadyExists, "is there already".to_owned()),
         Error::Precondition { .. } => (io::ErrorKind::Other, "has changed while it was read".to_owned()),
         Error::NotSupported { .. } | Error::NotImplemented { .. } => (io::ErrorKind::Unsupported, cause),
-        _ => match mend(&error.to_string()) {
+        _ if cause.contains(NO_SERVICE) || error.to_string().contains(NO_SERVICE) => {
+            let text = format!("there are no credentials for {scheme}://; set {}", bucket.credentials());
+            (io::ErrorKind::PermissionDenied, text)
+        }
+        _ => match mend(error) {
             Some(mend) => (io::ErrorKind::InvalidInput, format!("{cause}; {mend}")),
             None => (io::ErrorKind::Other, format!("{cause}{}", retries(&error.to_string()))),
         },
@@ -48,24 +59,22 @@ pub(super) fn reason(error: &Error, bucket: &Bucket) -> io::Error {
 }
 
 /// What helps, if the error is one that will not go by itself.
-fn mend(text: &str) -> Option<&'static str> {
+fn mend(error: &Error) -> Option<&'static str> {
     const MENDS: [(&str, &str); 5] = [
         ("without LOCATION", "is AWS_REGION the bucket's?"),
         ("PermanentRedirect", "is AWS_REGION the bucket's?"),
         ("AuthorizationHeaderMalformed", "is AWS_REGION the bucket's?"),
         ("URL scheme is not allowed", "AWS_ALLOW_HTTP=true allows an endpoint without TLS"),
-        ("169.254.169.254", "there are no credentials in the environment"),
+        (NO_SERVICE, "there are no credentials in the environment"),
     ];
+    // A store's client says the outer half, the innermost error the other.
+    let text = format!("{error} {}", innermost(error));
     MENDS.iter().find(|(sign, _)| text.contains(sign)).map(|(_, mend)| *mend)
 }
 
 /// The innermost cause: a status with what the store says about it, or what became of the connection.
 fn cause(error: &Error) -> String {
-    let mut last: &dyn std::error::Error = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    let text = last.to_string();
+    let text = innermost(error);
     let text = text.strip_prefix("Server returned non-2xx status code: ").unwrap_or(&text);
     match (element(text, "Code"), element(text, "Message")) {
         (Some(code), message) => {
@@ -75,6 +84,14 @@ fn cause(error: &Error) -> String {
         }
         _ => one_line(text),
     }
+}
+
+fn innermost(error: &Error) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
 }
 
 /// How often it was tried, where the store's client says so.
@@ -112,7 +129,8 @@ mod tests {
         assert_eq!(one_line(&"long ".repeat(200)).chars().count(), MESSAGE_MAX);
         assert_eq!(retries("in 3s, after 6 retries, max_retries: 6 - x"), " (tried 6 times again)");
         assert!(
-            !is_final(&plain)
+            is_cut(&plain)
+                && !is_final(&plain)
                 && is_final(&Error::Generic {
                     store: "S3",
                     source: "Received redirect without LOCATION, this".into()

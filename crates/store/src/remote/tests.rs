@@ -139,6 +139,7 @@ fn many_are_asked_at_once_or_listed() {
     let contents = read_all(&last.iter().collect::<Vec<_>>()).unwrap();
     assert_eq!(contents[1], Some(noise(LISTED_FROM - 4)));
     assert_eq!(contents[5], None);
+    server.faults(&[Fault::Status(500), Fault::Cut(100), Fault::Lost]);
     let listed = object(&server, "set").list().unwrap();
     assert_eq!(listed.len(), LISTED_FROM);
     assert_eq!(listed[7].0, "00007.tar");

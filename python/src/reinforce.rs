@@ -135,8 +135,14 @@ fn stage(wishes: &Wishes) -> PyResult<Embeddings> {
     };
     let augmentations =
         Augmentations::new(json, Path::new("augment"), wishes.augmentations, wishes.seed, order);
-    let stage =
-        Embeddings { teachers, augmentations: augmentations.map_err(fails)?, captions, synthetic: None, dtype, on_bad };
+    let stage = Embeddings {
+        teachers,
+        augmentations: augmentations.map_err(fails)?,
+        captions,
+        synthetic: None,
+        dtype,
+        on_bad,
+    };
     stage.rehearse().map_err(fails)?;
     Ok(stage)
 }
